@@ -1,0 +1,158 @@
+"""Image sets: the photographs in installed wheels, the benchmark sets in a folder, and LR/HR pairs.
+
+A data root is a folder that holds ``benchmarks/<Set>/*`` and ``train/<Set>/*``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from taylorir.images import READABLE_SUFFIXES, imresize, mod_crop, read_image
+
+DATA_ROOT_VARIABLE = "TAYLORIR_DATA"
+UPSCALES = (2, 3, 4)
+
+# Natural colour photographs that the wheels themselves hold (no download). The held-out ones were stored
+# without loss, so that no JPEG artefact counts as detail; of the stereo pair only one view is used.
+SAMPLES: dict[str, tuple[str, str]] = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+}
+SAMPLES_HELD_OUT = ("astronaut", "chelsea", "coffee")
+
+FOLDERS: dict[str, str] = {
+    "Set5": "benchmarks",
+    "Set14": "benchmarks",
+    "BSD100": "benchmarks",
+    "Urban100": "benchmarks",
+    "Manga109": "benchmarks",
+    "DIV2K": "train",
+    "BSDS400": "train",
+    "T91": "train",
+}
+BENCHMARKS = tuple(name for name, folder in FOLDERS.items() if folder == "benchmarks")
+DATASETS = ("samples", *FOLDERS)
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImage:
+    """An image and what it is called: uint8 RGB ``[H, W, 3]``."""
+
+    name: str
+    image: np.ndarray
+
+
+def data_root(root: str | os.PathLike | None = None) -> Path | None:
+    """The data root: the argument, else the variable TAYLORIR_DATA, else None.
+
+    Raises:
+        FileNotFoundError: it is named but no folder.
+    """
+    chosen = root if root is not None else os.environ.get(DATA_ROOT_VARIABLE) or None
+    if chosen is None:
+        return None
+    if not Path(chosen).is_dir():
+        raise FileNotFoundError(f"the data root is no folder: {chosen}")
+    return Path(chosen)
+
+
+def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
+    """The files of a set, sorted by name.
+
+    Args:
+        name: one of ``DATASETS``.
+        root: the data root (see :func:`data_root`); not used by ``samples``.
+
+    Raises:
+        ValueError: an unknown set, or no data root for one that needs it.
+        FileNotFoundError: the set's folder is missing or empty, or a wheel lacks a sample image.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
+    if name == "samples":
+        return [_sample_file(*SAMPLES[sample]) for sample in SAMPLES]
+    base = data_root(root)
+    if base is None:
+        raise ValueError(
+            f"dataset {name!r} needs a data root: give --data-root, or set {DATA_ROOT_VARIABLE}, "
+            f"to a folder that holds {FOLDERS[name]}/{name}"
+        )
+    folder = base / FOLDERS[name] / name
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in READABLE_SUFFIXES and p.name[0] != ".")
+    if not files:
+        raise FileNotFoundError(f"no images of dataset {name!r} in {folder}")
+    return files
+
+
+def iterate_images(name: str, root: str | os.PathLike | None = None) -> Iterator[NamedImage]:
+    """Like :func:`load_images`, one image in memory at a time (for sets as large as DIV2K)."""
+    names = list(SAMPLES) if name == "samples" else None
+    for i, file in enumerate(image_files(name, root)):
+        yield NamedImage(names[i] if names else file.stem, read_image(file))
+
+
+def load_images(name: str, root: str | os.PathLike | None = None) -> list[NamedImage]:
+    """All images of a set.
+
+    Args:
+        name: ``samples``, ``Set5``, ``Set14``, ``BSD100``, ``Urban100``, ``Manga109``, ``BSDS400``, ``T91``
+            or ``DIV2K``.
+        root: the data root (see :func:`data_root`); not used by ``samples``.
+
+    Returns:
+        One :class:`NamedImage` a file, sorted by name (``samples``: in the order of ``SAMPLES``).
+
+    Raises:
+        ValueError: an unknown set, no data root for one that needs it, or a file that is no image.
+        FileNotFoundError: the set's folder is missing or empty.
+    """
+    return list(iterate_images(name, root))
+
+
+def sample_split() -> tuple[list[NamedImage], list[NamedImage]]:
+    """The sample photographs as (training, held out): four and three images that share no content."""
+    images = load_images("samples")
+    training = [image for image in images if image.name not in SAMPLES_HELD_OUT]
+    held_out = [image for image in images if image.name in SAMPLES_HELD_OUT]
+    return training, held_out
+
+
+def make_pair(hr: np.ndarray, upscale: int) -> tuple[np.ndarray, np.ndarray]:
+    """Low- and high-resolution image by the protocol: mod-crop, then MATLAB bicubic on 8 bits.
+
+    Args:
+        hr: uint8 ``[H, W, 3]``.
+        upscale: an integer of at least 1.
+
+    Returns:
+        (lr, hr), uint8 ``[H // s, W // s, 3]`` and ``[H - H % s, W - W % s, 3]``.
+
+    Raises:
+        ValueError: the image is smaller than ``upscale``.
+    """
+    cropped = mod_crop(hr, upscale)
+    return imresize(cropped, 1.0 / upscale), cropped
+
+
+def _sample_file(package: str, path: str) -> Path:
+    """The file inside an installed package, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"the sample image {path} needs the package {package!r}; it is not installed")
+    file = Path(spec.submodule_search_locations[0]) / path
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"this version of the package {package!r} does not hold the sample image {path}"
+        )
+    return file

@@ -1,0 +1,446 @@
+"""SwinIR (arXiv 2108.10257) for super-resolution: WindowAttention -> SwinTransformerBlock -> RSTB -> SwinIR.
+
+Parameters have the names of the authors' code, so that their released weights load. Inside, tokens stay in the image
+layout [B, H, W, C], which a convolution reads as channels-last without a copy.
+
+Shape legend
+    B     images of a batch
+    H, W  height and width of the token grid (LR pixels over ``patch_size``), padded to multiples of the window
+    C     channels (``embed_dim``)
+    w, s  window size and shift
+    nW, N windows of an image, tokens of a window
+    d     width of a head
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from taylorir.config import ModelConfig
+from taylorir.windows import (
+    bands,
+    merge,
+    pad_reflect,
+    partition,
+    position_bias,
+    relative_offsets,
+    window_mask,
+)
+
+logger = logging.getLogger(__name__)
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean colour of DIV2K, subtracted from the input."""
+
+OFFICIAL_BUFFER_TOKENS = 256
+"""Up to this many tokens a window, ``state_dict`` lists the index and mask buffers of the authors' files."""
+
+
+class WindowAttention(nn.Module):
+    """Softmax attention within windows, with a relative position bias (:eq:`eq-window-attention`)."""
+
+    def __init__(self, config: ModelConfig, num_heads: int, shift_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = config.window_size
+        self.shift_size = shift_size
+        self.position = config.position
+        self.softmax_backend = config.softmax_backend
+        if config.position == "bias":
+            table = torch.empty((2 * config.window_size - 1) ** 2, num_heads)
+            self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.lepe = None
+        if config.position == "lepe":
+            from taylorir.position import LePE
+
+            self.lepe = LePE(config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
+        qkv = self.qkv(x)  # [B, H, W, 3 C]
+        y = self.attend(qkv)
+        if self.lepe is not None:
+            v = qkv[..., 2 * x.shape[-1] :]
+            y = y + self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.proj(y)
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attention of all windows: [B, H, W, 3 C] to [B, H, W, C]."""
+        if self.softmax_backend == "naive":
+            return self.in_rolled_windows(qkv, self._naive)
+        return self.in_bands(qkv, self._fused)
+
+    def in_rolled_windows(self, qkv: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+        """Call ``attention(q, k, v, size)`` once for all windows of the rolled image, as the original does.
+
+        Args:
+            qkv: [B, H, W, 3 C].
+            attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, gives [B, nW, heads, N, d].
+        """
+        _, height, width, channels = qkv.shape
+        shift = self.shift_size
+        if shift:
+            qkv = torch.roll(qkv, (-shift, -shift), (1, 2))
+        windows = partition(qkv, self.window_size).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = windows.permute(3, 0, 1, 4, 2, 5).unbind(0)  # [B, nW, heads, N, d]
+        q, k = self.rotate(q, k, self.window_size, self.window_size)
+        y = attention(q, k, v, (height, width)).transpose(2, 3).flatten(3)  # [B, nW, N, C]
+        y = merge(y, height, width, self.window_size)
+        return torch.roll(y, (shift, shift), (1, 2)) if shift else y
+
+    def in_bands(self, qkv: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+        """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid cuts the image into.
+
+        Args:
+            qkv: [B, H, W, 3 C].
+            attention: takes q, k, v [B', heads, n, d] and the (height, width) of the rectangle, n tokens, and gives
+                [B', heads, n, d]. No mask is needed: what must not meet is in different rectangles.
+        """
+        batch, height, width, _ = qkv.shape
+        cuts = [bands(size, self.window_size, self.shift_size) for size in (height, width)]
+        rows = []
+        for top, tall, dy in cuts[0]:
+            row = []
+            for left, wide, dx in cuts[1]:
+                part = qkv[:, top : top + tall, left : left + wide]
+                part = part.reshape(batch, tall // dy, dy, wide // dx, dx, 3, self.num_heads, -1)
+                part = part.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).flatten(1, 3)
+                q, k, v = part.unbind(0)  # [B', heads, n, d]
+                q, k = self.rotate(q, k, dy, dx)
+                y = attention(q, k, v, (dy, dx)).unflatten(0, (batch, tall // dy, wide // dx))
+                y = y.unflatten(-2, (dy, dx)).permute(0, 1, 4, 2, 5, 3, 6)
+                row.append(y.reshape(batch, tall, wide, -1))
+            rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
+        return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
+
+    def rotate(self, q: Tensor, k: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Apply rotary embeddings where the position is "rope"."""
+        if self.position != "rope":
+            return q, k
+        from taylorir.position import rope_2d
+
+        return rope_2d(q, height, width), rope_2d(k, height, width)
+
+    def bias(self, height: int, width: int) -> Tensor | None:
+        """[heads, n, n] of a rectangle of n = height width tokens, or None."""
+        if self.position != "bias":
+            return None
+        return position_bias(self.relative_position_bias_table, self.window_size, height, width)
+
+    def _naive(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, nW, heads, N, N]
+        bias = self.bias(self.window_size, self.window_size)
+        if bias is not None:
+            scores = scores + bias
+        if self.shift_size:
+            mask = window_mask(*size, self.window_size, self.shift_size, q.device)
+            scores = scores.masked_fill(~mask[:, None], -torch.inf)
+        return scores.softmax(-1) @ v
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        bias = self.bias(*size)
+        if bias is not None:
+            bias = bias.to(q.dtype)[None]
+        return sdpa(q, k, v, bias)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.position == "bias" and self.window_size**2 <= OFFICIAL_BUFFER_TOKENS:
+            destination[prefix + "relative_position_index"] = _official_index(self.window_size)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """PyTorch's fused softmax attention for any head width.
+
+    Its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls back, silently, to
+    writing out N x N weights. So q, k, v are padded with zeros, which changes no product, under the scale of d.
+    """
+    width = q.shape[-1]
+    pad = -width % 8
+    if pad:
+        q, k, v = (functional.pad(x, (0, pad)) for x in (q, k, v))
+    if bias is not None:
+        bias = bias.expand(q.shape[0], -1, -1, -1)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :width]
+
+
+def _official_index(window: int) -> Tensor:
+    """The authors' ``relative_position_index`` [N, N]: rows of the bias table."""
+    offsets = relative_offsets(window, torch.device("cpu"))
+    index = offsets[:, None, :, None] * (2 * window - 1) + offsets[None, :, None, :]
+    return index.reshape(window**2, window**2)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class SwinTransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)) (:eq:`eq-block`).
+
+    Args:
+        attention: the attention of this block, [B, H, W, C] to [B, H, W, C].
+        drop_path: chance that an image skips a branch in training.
+    """
+
+    def __init__(self, config: ModelConfig, attention: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = Mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio))
+        self.drop_path = drop_path
+        self.img_size = config.img_size // config.patch_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._drop(self.attn(self.norm1(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = 1 - self.drop_path
+        kept = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device) < keep
+        return branch * kept.to(branch.dtype) / keep if keep > 0 else branch * 0
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        attention = self.attn
+        if (
+            type(attention) is WindowAttention
+            and attention.position == "bias"
+            and attention.shift_size
+            and attention.window_size**2 <= OFFICIAL_BUFFER_TOKENS
+            and self.img_size % attention.window_size == 0
+        ):
+            destination[prefix + "attn_mask"] = _official_mask(
+                self.img_size, attention.window_size, attention.shift_size
+            )
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+
+def _official_mask(size: int, window: int, shift: int) -> Tensor:
+    """The authors' ``attn_mask`` [nW, N, N]: 0 and -100. For the state dict only; the network uses booleans."""
+    mask = window_mask(size, size, window, shift, torch.device("cpu"))
+    return torch.zeros(mask.shape).masked_fill_(~mask, -100.0)
+
+
+class PatchEmbed(nn.Module):
+    """Feature image [B, C, H p, W p] to tokens [B, H, W, C] (:eq:`eq-patch`).
+
+    At p = 1, SwinIR's own patch size, a token is a pixel and there is nothing to project: only a norm.
+    At p > 1 a strided convolution projects p x p pixels to one token.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        p, channels = config.patch_size, config.embed_dim
+        self.proj = nn.Conv2d(channels, channels, p, stride=p) if p > 1 else None
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.proj is not None:
+            x = self.proj(x)
+        return self.norm(x.permute(0, 2, 3, 1))
+
+
+class PatchUnembed(nn.Module):
+    """Tokens [B, H, W, C] back to a feature image [B, C, H p, W p]: at p > 1 one linear layer and a pixel shuffle."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch_size, channels = config.patch_size, config.embed_dim
+        self.proj = nn.Linear(channels, channels * self.patch_size**2) if self.patch_size > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.proj is not None:
+            x = self.proj(x)
+        return functional.pixel_shuffle(x.permute(0, 3, 1, 2), self.patch_size)
+
+
+class ResidualGroup(nn.Module):
+    """The Swin blocks of an RSTB, one after the other; every second one shifts its windows."""
+
+    def __init__(self, blocks: list[SwinTransformerBlock], use_checkpoint: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.use_checkpoint = use_checkpoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.use_checkpoint else block(x)
+        return x
+
+
+class RSTB(nn.Module):
+    """Residual Swin transformer block: blocks, a 3 x 3 convolution, and the residual (:eq:`eq-rstb`)."""
+
+    def __init__(self, config: ModelConfig, blocks: list[SwinTransformerBlock]) -> None:
+        super().__init__()
+        self.residual_group = ResidualGroup(blocks, config.use_checkpoint)
+        self.conv = nn.Conv2d(config.embed_dim, config.embed_dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.residual_group(x).permute(0, 3, 1, 2)
+        return x + self.conv(features).permute(0, 2, 3, 1)
+
+
+class SwinIR(nn.Module):
+    """The network: LR image [B, 3, H, W] in 0..1 to SR image [B, 3, sH, sW], not clipped.
+
+    Args:
+        config: what to build; kept as ``model.config``. ``config.attention`` must be that of the class.
+    """
+
+    attention = "softmax"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.attention != self.attention:
+            raise ValueError(
+                f"{type(self).__name__} has attention {self.attention!r}, got config.attention {config.attention!r}"
+            )
+        self.config = config
+        channels = config.embed_dim
+        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
+        self.patch_embed = PatchEmbed(config)
+        self.patch_unembed = PatchUnembed(config)
+        total = sum(config.depths)
+        rates = [config.drop_path_rate * index / max(total - 1, 1) for index in range(total)]
+        self.layers = nn.ModuleList()
+        for depth, heads in zip(config.depths, config.num_heads, strict=True):
+            blocks = []
+            for index in range(depth):
+                shift = config.window_size // 2 if config.shift and index % 2 else 0
+                attention = self.make_attention(config, heads, shift)
+                blocks.append(SwinTransformerBlock(config, attention, rates.pop(0)))
+            self.layers.append(RSTB(config, blocks))
+        self.norm = nn.LayerNorm(channels)
+        self.conv_after_body = nn.Conv2d(channels, channels, 3, padding=1)
+        self._make_upsampler(config)
+        self.apply(_initialise)
+
+    @staticmethod
+    def make_attention(config: ModelConfig, num_heads: int, shift_size: int) -> WindowAttention:
+        """The attention of one block: what a variant of the network replaces."""
+        return WindowAttention(config, num_heads, shift_size)
+
+    def _make_upsampler(self, config: ModelConfig) -> None:
+        if config.upsampler == "pixelshuffledirect":
+            self.upsample = nn.Sequential(*_shuffle_step(config.embed_dim, 3, config.upscale))
+            return
+        features = 64
+        factors = {2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[config.upscale]
+        steps = [module for factor in factors for module in _shuffle_step(features, features, factor)]
+        self.conv_before_upsample = nn.Sequential(
+            nn.Conv2d(config.embed_dim, features, 3, padding=1), nn.LeakyReLU()
+        )
+        self.upsample = nn.Sequential(*steps)
+        self.conv_last = nn.Conv2d(features, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR [B, 3, H, W] in 0..1, any H and W from 1, to SR [B, 3, sH, sW].
+
+        Raises:
+            ValueError: not [B, 3, H, W] with at least one pixel.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(f"the input must be [B, 3, H, W] with at least one pixel, got {list(x.shape)}")
+        config = self.config
+        height, width = x.shape[-2:]
+        x = pad_reflect(x, config.window_size * config.patch_size)
+        x = (x - self.mean.to(x.dtype)) * config.img_range
+        x = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        x = self.conv_after_body(self.deep_features(x)) + x
+        if config.upsampler == "pixelshuffle":
+            x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
+        else:
+            x = self.upsample(x)
+        x = x[..., : height * config.upscale, : width * config.upscale]
+        return x / config.img_range + self.mean.to(x.dtype)
+
+    def deep_features(self, x: Tensor) -> Tensor:
+        """The transformer: feature image [B, C, Hp, Wp] to one of the same shape."""
+        x = self.patch_embed(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.patch_unembed(self.norm(x))
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """Load weights, the authors' files as well: a ``params_ema`` or ``params`` level is entered.
+
+        Buffers of the original (``relative_position_index``, ``attn_mask``) are not needed and skipped; those of
+        another window are named in the log.
+        """
+        for level in ("params_ema", "params"):
+            if level in state_dict:
+                state_dict = state_dict[level]
+        own, weights, other = self.state_dict(), {}, []
+        for key, value in state_dict.items():
+            if not key.endswith(("relative_position_index", "attn_mask")):
+                weights[key] = value
+            elif key not in own or own[key].shape != value.shape:
+                other.append(key)
+        if other:
+            logger.info("ignored %d buffers of another window, the first being %s", len(other), other[0])
+        return super().load_state_dict(weights, strict=strict, assign=assign)
+
+    def learned_state_dict(self) -> dict[str, Tensor]:
+        """The parameters alone, what a checkpoint needs: ``state_dict`` without the buffers of the authors' files."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+
+def _shuffle_step(channels: int, out_channels: int, factor: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, out_channels * factor**2, 3, padding=1), nn.PixelShuffle(factor)]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Weights of a ``.safetensors`` file, or of a ``.pth`` file read without running code from it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} holds no weights that can be read safely: {str(error).splitlines()[0]}"
+        ) from None
+    for level in ("params_ema", "params"):
+        if isinstance(loaded, dict) and level in loaded:
+            loaded = loaded[level]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return loaded

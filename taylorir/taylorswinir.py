@@ -1,0 +1,102 @@
+"""TaylorSwinIR (arXiv 2411.10231): what differs from SwinIR, and nothing else.
+
+1. The attention inside a window is TaylorShift (arXiv 2403.02920) in place of softmax: :class:`TaylorWindowAttention`.
+2. A head has a learned temperature, initially 1.
+3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope" and "lepe" can.
+4. Windows are large, 48 x 48 tokens in the paper; shifted ones are kept apart by region labels, not by adding -100.
+
+Shape legend: see :mod:`taylorir.swinir`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
+from taylorir.config import ModelConfig
+from taylorir.swinir import SwinIR, WindowAttention
+from taylorir.windows import window_mask, window_regions
+
+
+class TaylorWindowAttention(WindowAttention):
+    """TaylorShift attention within windows (:eq:`eq-taylor-window-attention`).
+
+    Args:
+        config: the network's configuration; ``attention_form`` says how the same numbers are computed.
+        num_heads: heads; the cost falls with the square of their number, as each has embed_dim / num_heads channels.
+        shift_size: 0, or half a window.
+    """
+
+    def __init__(self, config: ModelConfig, num_heads: int, shift_size: int) -> None:
+        super().__init__(config, num_heads, shift_size)
+        self.attention_form = config.attention_form
+        self.scale_output = config.scale_output
+        self.temperature = nn.Parameter(torch.ones(num_heads))
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Attention of all windows: [B, H, W, 3 C] to [B, H, W, C]."""
+        return self.in_rolled_windows(qkv, self._taylor)
+
+    def _taylor(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        place = (*size, self.window_size, self.shift_size, q.device)
+        if self.attention_form == "direct":
+            mask = window_mask(*place)[:, None] if self.shift_size else None
+            return taylor_direct(q, k, v, mask=mask, **settings)
+        regions = window_regions(*place) if self.shift_size else None
+        if self.attention_form == "published":
+            return taylor_efficient_published(q, k, v, regions=regions, **settings)
+        form = taylor_attention if self.attention_form == "auto" else taylor_efficient
+        return form(q, k, v, regions=regions, **settings)
+
+
+class TaylorSwinIR(SwinIR):
+    """SwinIR with :class:`TaylorWindowAttention`; all else, and all names, are SwinIR's."""
+
+    attention = "taylor"
+
+    @staticmethod
+    def make_attention(config: ModelConfig, num_heads: int, shift_size: int) -> TaylorWindowAttention:
+        return TaylorWindowAttention(config, num_heads, shift_size)
+
+
+def taylor_efficient_published(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    regions: Tensor | None = None,
+    scale_output: bool = False,
+) -> Tensor:
+    """Efficient TaylorShift in the published form: all d^2 products of features, each kept for the backward pass.
+
+    The same numbers as :func:`taylorir.attention.taylor_efficient`, at the cost that the TaylorShift authors count; it
+    is here to be measured. Not taken over are the factors that only rescale numerator and denominator alike.
+
+    y_i = sum_j (1 + x_ij + x_ij^2 / 2) v_j / sum_j (1 + x_ij + x_ij^2 / 2),  with  x_ij^2 = (q_i (x) q_i) . (k_j (x) k_j)
+
+    Args:
+        q, k, v: [..., H, N, d].
+        temperature, regions, scale_output: as in :func:`taylorir.attention.taylor_efficient`.
+    """
+    tokens, width = q.shape[-2:]
+    if isinstance(temperature, Tensor):
+        temperature = temperature.view(-1, 1, 1)
+    q = temperature * nn.functional.normalize(q, dim=-1)
+    k = nn.functional.normalize(k, dim=-1)
+    qq = (q[..., :, None] * q[..., None, :]).flatten(-2)  # [..., H, N, d d]
+    kk = (k[..., :, None] * k[..., None, :]).flatten(-2)
+    v1 = nn.functional.pad(v, (0, 1), value=1.0)  # [..., H, N, d + 1], the last column sums the weights
+
+    def read_out(v1: Tensor) -> Tensor:
+        return 0.5 * qq @ (kk.mT @ v1) + q @ (k.mT @ v1) + v1.sum(-2, keepdim=True)
+
+    if regions is None:
+        y = read_out(v1)
+    else:
+        members = [(regions == label)[..., None, :, None] for label in range(int(regions.max()) + 1)]
+        y = sum(member * read_out(v1 * member) for member in members)
+    y = y[..., :-1] / y[..., -1:]
+    return y * (tokens / width) ** 0.5 if scale_output else y

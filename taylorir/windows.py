@@ -1,0 +1,136 @@
+"""Window geometry: which tokens attend to which. Knows shapes only, no weights.
+
+Shape legend
+    B    images of a batch
+    H, W height and width of the token grid, multiples of the window
+    w, s window size and shift (0 or w // 2)
+    nW   windows of an image: (H / w) (W / w), row by row
+    N    tokens of a window: w w, row by row
+
+A shifted window is the plain window of an image rolled by (-s, -s). Windows of the last row and column then hold
+tokens from two opposite borders, which must not meet. They are told apart in one of three ways, all equal:
+``window_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at all but cuts the
+image at s, s + w, ..., so that what is left at the borders are smaller rectangles.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CACHE_BYTES = 48 * 2**20
+"""Most bytes that the tensors kept for one geometry function may take, all shapes together."""
+
+
+def _cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
+
+    Fake tensors and traced ones are not kept, and what is made in inference mode may be used in training.
+    """
+    kept: OrderedDict[tuple, Tensor] = OrderedDict()
+
+    @functools.wraps(function)
+    def cached(*key) -> Tensor:
+        if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
+            return function(*key)
+        if key not in kept:
+            with torch.inference_mode(False):
+                kept[key] = function(*key)
+            while sum(tensor.nbytes for tensor in kept.values()) > CACHE_BYTES and len(kept) > 1:
+                kept.popitem(last=False)
+            if kept[key].nbytes > CACHE_BYTES:
+                return kept.pop(key)
+        kept.move_to_end(key)
+        return kept[key]
+
+    cached.kept = kept
+    return cached
+
+
+@_cached_by_shape
+def window_regions(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Labels [nW, N] (0..3) of the shifted windows: tokens of equal labels are neighbours in the image.
+
+    The tokens that ``roll`` brought from the first s rows get +2, those from the first s columns +1.
+    """
+    rows = torch.arange(height, device=device) >= height - shift
+    columns = torch.arange(width, device=device) >= width - shift
+    labels = 2 * rows[:, None].long() + columns[None, :].long()  # [H, W]
+    return partition(labels[None, :, :, None], window)[0, :, :, 0].contiguous()
+
+
+@_cached_by_shape
+def window_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Boolean mask [nW, N, N], True = may attend: equal labels of :func:`window_regions`."""
+    regions = window_regions(height, width, window, shift, device)
+    return regions[:, :, None] == regions[:, None, :]
+
+
+@_cached_by_shape
+def relative_offsets(window: int, device: torch.device) -> Tensor:
+    """[w, w]: the offset of token i from token j along one axis, shifted to 0..2w-2: i - j + w - 1."""
+    index = torch.arange(window, device=device)
+    return index[:, None] - index[None, :] + window - 1
+
+
+def position_bias(table: Tensor, window: int, height: int, width: int) -> Tensor:
+    """The bias [heads, n, n] of the n = height width tokens of a rectangle, from the table of offsets.
+
+    Two [w, w] index maps, one an axis, do the work of the original's [N, N] map (:eq:`eq-position-bias`).
+
+    Args:
+        table: [(2w-1)^2, heads], the row of offset (dy, dx) being (dy + w - 1)(2w - 1) + dx + w - 1.
+        window: w; height and width may be smaller, as a bias depends on offsets only.
+    """
+    offsets = relative_offsets(window, table.device)
+    rows, columns = offsets[:height, :height], offsets[:width, :width]
+    grid = table.t().reshape(-1, 2 * window - 1, 2 * window - 1)
+    bias = grid[:, rows[:, None, :, None], columns[None, :, None, :]]  # [heads, y, x, y', x']
+    return bias.reshape(-1, height * width, height * width)
+
+
+def partition(x: Tensor, window: int) -> Tensor:
+    """Windows [B, nW, N, C] of x [B, H, W, C]."""
+    batch, height, width, channels = x.shape
+    x = x.view(batch, height // window, window, width // window, window, channels)
+    return x.transpose(2, 3).reshape(batch, -1, window * window, channels)
+
+
+def merge(windows: Tensor, height: int, width: int, window: int) -> Tensor:
+    """The inverse of :func:`partition`: [B, nW, N, C] to [B, H, W, C]."""
+    batch, _, _, channels = windows.shape
+    x = windows.reshape(batch, height // window, width // window, window, window, channels)
+    return x.transpose(2, 3).reshape(batch, height, width, channels)
+
+
+def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
+    """How an axis is cut into shifted windows: (first token, tokens, period), border bands being narrower."""
+    if shift == 0:
+        return [(0, length, window)]
+    rest = window - shift
+    inner = [(shift, length - window, window)] if length > window else []
+    return [(0, shift, shift), *inner, (length - rest, rest, rest)]
+
+
+def pad_reflect(x: Tensor, multiple: int) -> Tensor:
+    """Pad [..., H, W] at the bottom and the right, by reflection, to multiples of ``multiple``.
+
+    As SwinIR does, but for images of any size: where the padding is longer than the image it is reflected again and
+    again (as in ``numpy.pad``), and a side of one pixel is repeated.
+    """
+    down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    if down < x.shape[-2] and right < x.shape[-1]:
+        return functional.pad(x, (0, right, 0, down), mode="reflect") if down or right else x
+    x = x.index_select(-2, _reflection(x.shape[-2], down, x.device))
+    return x.index_select(-1, _reflection(x.shape[-1], right, x.device))
+
+
+def _reflection(length: int, pad: int, device: torch.device) -> Tensor:
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(length + pad, device=device) % period
+    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index)

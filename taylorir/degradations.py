@@ -1,9 +1,9 @@
 """Degradations of real photographs: named, seeded, with units.
 
-A name says everything: ``noise15`` is Gaussian noise of standard deviation 15 grey levels, ``jpeg60`` is a JPEG
-round trip at quality 60, ``blur1.2`` is a Gaussian blur of standard deviation 1.2 pixels; these act on the LR
-image. ``kernel_box``, ``kernel_lanczos`` and ``kernel_nearest`` replace the bicubic kernel with which LR is made.
-Names join with ``+`` and are applied from left to right: ``blur1.2+noise5+jpeg90``.
+A name says everything. ``noise15`` is Gaussian noise of standard deviation 15 grey levels, ``jpeg60`` a JPEG
+round trip at quality 60, ``blur1.2`` a Gaussian blur of standard deviation 1.2 pixels; these act on the LR image.
+``kernel_box``, ``kernel_lanczos`` and ``kernel_nearest`` replace the bicubic kernel that LR is made with. Names
+join with ``+`` and are applied from left to right: ``blur1.2+noise5+jpeg90``.
 
 Shape legend: images are uint8 RGB ``[H, W, 3]``; s is the scale.
 """
@@ -50,7 +50,7 @@ def degrade(hr: np.ndarray, scale: int, name: str, *, seed: int = 0) -> np.ndarr
     Args:
         hr: uint8 ``[H, W, 3]``; H and W multiples of ``scale``.
         scale: the factor s by which LR is smaller.
-        name: one name, or several joined with ``+``, a ``kernel_*`` first; ``none`` is MATLAB's bicubic alone.
+        name: one, or several joined with ``+``, a ``kernel_*`` first; ``none`` is MATLAB's bicubic alone.
         seed: of the noise. The same seed, name and size give the same noise, whatever was drawn before.
 
     Returns:

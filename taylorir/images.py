@@ -258,8 +258,12 @@ def imresize(
     for axis, other in (axes, axes[::-1]):
         if eight_bit:
             lines = max(1, _CHUNK_VALUES * pixels.shape[other] // pixels.numel())
-            parts = [_resize_axis(part, axis, scale, antialias) for part in pixels.split(lines, other)]
-            pixels = torch.cat(parts, other) if len(parts) > 1 else parts[0]
+            shape = list(pixels.shape)
+            shape[axis] = _output_size(shape[axis], scale)
+            resized = pixels.new_empty(shape)
+            for old, new in zip(pixels.split(lines, other), resized.split(lines, other), strict=True):
+                new.copy_(_resize_axis(old, axis, scale, antialias).add_(0.5).floor_().clamp_(0, 255))
+            pixels = resized
         else:
             pixels = _resize_axis(pixels, axis, scale, antialias)
     return pixels.numpy() if isinstance(image, np.ndarray) else pixels
@@ -274,13 +278,13 @@ def _resize_axis(pixels: torch.Tensor, axis: int, scale: float, antialias: bool)
     total: torch.Tensor | float = 0.0
     for index, weight in zip(indices, weights, strict=True):
         total = total + pixels.index_select(axis, index) * weight
-    return total.add_(0.5).floor_().clamp_(0, 255).to(torch.uint8) if pixels.dtype == torch.uint8 else total
+    return total
 
 
 @functools.lru_cache(maxsize=64)
 def _taps(n: int, scale: float, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Source indices and weights, both ``[taps, n_out]``, float64; columns of weights sum to one."""
-    n_out = math.ceil(round(n * scale, 6))
+    n_out = _output_size(n, scale)
     stretch = scale if antialias and scale < 1 else 1.0
     support = 4 / stretch
     centre = (np.arange(n_out) + 0.5) / scale - 0.5
@@ -291,6 +295,10 @@ def _taps(n: int, scale: float, antialias: bool) -> tuple[torch.Tensor, torch.Te
     used = np.any(weights != 0, axis=1)
     indices = _mirror(indices[used], n, repeat_edge=True)
     return torch.from_numpy(indices), torch.from_numpy(weights[used])
+
+
+def _output_size(n: int, scale: float) -> int:
+    return math.ceil(round(n * scale, 6))  # 1/3 of 9 is 3, whatever the last bit of 1/3 says
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
@@ -412,7 +420,7 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, mode: str = "reflect") -
 
 
 def dihedral(image: torch.Tensor, index: int) -> torch.Tensor:
-    """One of the eight symmetries of the square: ``& 4`` transposes, then ``& 2`` flips rows, ``& 1`` columns.
+    """One of the eight symmetries of a square: ``& 4`` transposes, then ``& 2`` flips rows, ``& 1`` columns.
 
     Args:
         image: ``[..., H, W]``.

@@ -1,4 +1,4 @@
-"""The configuration of a network: one frozen dataclass, checked when made, and its JSON form for checkpoints."""
+"""The configuration of a network: one frozen dataclass, checked when made, and its form as JSON."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ class ModelConfig:
         num_heads: heads of each RSTB; one number stands for all.
         upsampler: "pixelshuffle" (classical, M) or "pixelshuffledirect" (lightweight, S).
         window_size: side of a window, in tokens.
-        img_size: side of the LR crop that the official code was built for. It only sets the shape of the ``attn_mask``
-            entries of the state dict; the network itself runs on any size.
+        img_size: side of the LR crop that the official code was built for. It only sets the shape of the
+            ``attn_mask`` entries of the state dict; the network itself runs on any size.
         patch_size: side of a token, in LR pixels: 1, 2, 4 or 8.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         attention: "softmax" or "taylor".
-        softmax_backend: "naive" (N x N weights written out, as in the original), "fused" (scaled dot-product attention
-            with the bias) or "flash" (without a bias).
-        attention_form: of TaylorShift: "auto" (by the crossover), "direct", "efficient", or "published" (efficient
-            with all d^2 products of features written out, as the TaylorShift authors published it).
+        softmax_backend: "naive" (N x N weights written out, as in the original), "fused" (scaled
+            dot-product attention with the bias) or "flash" (without a bias).
+        attention_form: of TaylorShift: "auto" (by the crossover), "direct", "efficient", or "published"
+            (efficient with all d^2 products of features written out, as the TaylorShift authors published
+            it).
         position: "bias" (a learned table; softmax only), "none", "rope" or "lepe".
-        shift: whether every second block shifts its windows by half. The official code decides by itself not to shift
-            when ``img_size`` is at most the window; here it is stated.
+        shift: whether every second block shifts its windows by half. The official code decides by itself
+            not to shift when ``img_size`` is at most the window; here it is stated.
         scale_output: multiply TaylorShift's output by sqrt(N / d).
         drop_path_rate: stochastic depth of the last block in training, rising linearly from 0.
         qkv_bias: whether q, k and v have a bias.
@@ -94,7 +95,8 @@ def _check_config(config: ModelConfig) -> None:
             _check_positive_int(name, value)
     if len(config.num_heads) != len(config.depths):
         raise ValueError(
-            f"num_heads must have one entry a stage, {len(config.depths)} as depths has, got {config.num_heads}"
+            f"num_heads must be one number, or one for each of the {len(config.depths)} stages of depths, "
+            f"got {config.num_heads}"
         )
     for heads in config.num_heads:
         if config.embed_dim % heads:

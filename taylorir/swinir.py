@@ -1,11 +1,11 @@
 """SwinIR (arXiv 2108.10257) for super-resolution: WindowAttention -> SwinTransformerBlock -> RSTB -> SwinIR.
 
-Parameters have the names of the authors' code, so that their released weights load. Inside, tokens stay in the image
-layout [B, H, W, C], which a convolution reads as channels-last without a copy.
+Parameters have the names of the authors' code, so that their released weights load. Inside, tokens stay in
+the image layout [B, H, W, C], which a convolution reads as channels-last without a copy.
 
 Shape legend
     B     images of a batch
-    H, W  height and width of the token grid (LR pixels over ``patch_size``), padded to multiples of the window
+    H, W  height and width of the token grid: LR pixels over ``patch_size``, padded to multiples of w
     C     channels (``embed_dim``)
     w, s  window size and shift
     nW, N windows of an image, tokens of a window
@@ -86,9 +86,10 @@ class WindowAttention(nn.Module):
 
         Args:
             qkv: [B, H, W, 3 C].
-            attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, gives [B, nW, heads, N, d].
+            attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, and gives the outputs
+                [B, nW, heads, N, d].
         """
-        _, height, width, channels = qkv.shape
+        height, width = qkv.shape[1:3]
         shift = self.shift_size
         if shift:
             qkv = torch.roll(qkv, (-shift, -shift), (1, 2))
@@ -100,12 +101,12 @@ class WindowAttention(nn.Module):
         return torch.roll(y, (shift, shift), (1, 2)) if shift else y
 
     def in_bands(self, qkv: Tensor, attention: Callable[..., Tensor]) -> Tensor:
-        """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid cuts the image into.
+        """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid leaves.
 
         Args:
             qkv: [B, H, W, 3 C].
-            attention: takes q, k, v [B', heads, n, d] and the (height, width) of the rectangle, n tokens, and gives
-                [B', heads, n, d]. No mask is needed: what must not meet is in different rectangles.
+            attention: takes q, k, v [B', heads, n, d] and the (height, width) of the rectangle, n tokens,
+                and gives [B', heads, n, d]. No mask is needed: what must not meet is in different rectangles.
         """
         batch, height, width, _ = qkv.shape
         cuts = [bands(size, self.window_size, self.shift_size) for size in (height, width)]
@@ -163,8 +164,9 @@ class WindowAttention(nn.Module):
 def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """PyTorch's fused softmax attention for any head width.
 
-    Its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls back, silently, to
-    writing out N x N weights. So q, k, v are padded with zeros, which changes no product, under the scale of d.
+    Its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls back,
+    silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
+    under the scale of d.
     """
     width = q.shape[-1]
     pad = -width % 8
@@ -238,7 +240,7 @@ class SwinTransformerBlock(nn.Module):
 
 
 def _official_mask(size: int, window: int, shift: int) -> Tensor:
-    """The authors' ``attn_mask`` [nW, N, N]: 0 and -100. For the state dict only; the network uses booleans."""
+    """The authors' ``attn_mask`` [nW, N, N], of 0 and -100; the network itself has booleans."""
     mask = window_mask(size, size, window, shift, torch.device("cpu"))
     return torch.zeros(mask.shape).masked_fill_(~mask, -100.0)
 
@@ -263,7 +265,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchUnembed(nn.Module):
-    """Tokens [B, H, W, C] back to a feature image [B, C, H p, W p]: at p > 1 one linear layer and a pixel shuffle."""
+    """Tokens [B, H, W, C] back to a feature image [B, C, H p, W p]: a linear layer and a pixel shuffle."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -316,7 +318,7 @@ class SwinIR(nn.Module):
         super().__init__()
         if config.attention != self.attention:
             raise ValueError(
-                f"{type(self).__name__} has attention {self.attention!r}, got config.attention {config.attention!r}"
+                f"{type(self).__name__} has attention {self.attention!r}, the config {config.attention!r}"
             )
         self.config = config
         channels = config.embed_dim
@@ -388,8 +390,8 @@ class SwinIR(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
         """Load weights, the authors' files as well: a ``params_ema`` or ``params`` level is entered.
 
-        Buffers of the original (``relative_position_index``, ``attn_mask``) are not needed and skipped; those of
-        another window are named in the log.
+        Buffers of the original (``relative_position_index``, ``attn_mask``) are not needed and skipped;
+        those of another window are named in the log.
         """
         for level in ("params_ema", "params"):
             if level in state_dict:
@@ -405,7 +407,7 @@ class SwinIR(nn.Module):
         return super().load_state_dict(weights, strict=strict, assign=assign)
 
     def learned_state_dict(self) -> dict[str, Tensor]:
-        """The parameters alone, what a checkpoint needs: ``state_dict`` without the buffers of the authors' files."""
+        """The parameters alone: all that a checkpoint needs, without the buffers of the authors' files."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
 

@@ -1,9 +1,12 @@
 """TaylorSwinIR (arXiv 2411.10231): what differs from SwinIR, and nothing else.
 
-1. The attention inside a window is TaylorShift (arXiv 2403.02920) in place of softmax: :class:`TaylorWindowAttention`.
+1. The attention inside a window is TaylorShift (arXiv 2403.02920) in place of softmax:
+   :class:`TaylorWindowAttention`.
 2. A head has a learned temperature, initially 1.
-3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope" and "lepe" can.
-4. Windows are large, 48 x 48 tokens in the paper; shifted ones are kept apart by region labels, not by adding -100.
+3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope" and
+   "lepe" can.
+4. Windows are large, 48 x 48 tokens in the paper; shifted ones are kept apart by region labels, not by
+   adding -100.
 
 Shape legend: see :mod:`taylorir.swinir`.
 """
@@ -24,7 +27,8 @@ class TaylorWindowAttention(WindowAttention):
 
     Args:
         config: the network's configuration; ``attention_form`` says how the same numbers are computed.
-        num_heads: heads; the cost falls with the square of their number, as each has embed_dim / num_heads channels.
+        num_heads: heads; the cost falls with the square of their number, as each has embed_dim / num_heads
+            channels.
         shift_size: 0, or half a window.
     """
 
@@ -70,12 +74,13 @@ def taylor_efficient_published(
     regions: Tensor | None = None,
     scale_output: bool = False,
 ) -> Tensor:
-    """Efficient TaylorShift in the published form: all d^2 products of features, each kept for the backward pass.
+    """Efficient TaylorShift in the published form: all d^2 products as features, each kept for the backward.
 
-    The same numbers as :func:`taylorir.attention.taylor_efficient`, at the cost that the TaylorShift authors count; it
-    is here to be measured. Not taken over are the factors that only rescale numerator and denominator alike.
+    The same numbers as :func:`taylorir.attention.taylor_efficient`, at the cost that the TaylorShift
+    authors count; it is here to be measured. Not taken over are the factors that only rescale numerator and
+    denominator alike.
 
-    y_i = sum_j (1 + x_ij + x_ij^2 / 2) v_j / sum_j (1 + x_ij + x_ij^2 / 2),  with  x_ij^2 = (q_i (x) q_i) . (k_j (x) k_j)
+    y_i = sum_j w_ij v_j / sum_j w_ij,  w_ij = 1 + x_ij + x_ij^2 / 2,  x_ij^2 = (q_i (x) q_i) . (k_j (x) k_j)
 
     Args:
         q, k, v: [..., H, N, d].

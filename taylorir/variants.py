@@ -64,8 +64,8 @@ def build_model(name: str, **overrides: object) -> SwinIR:
 
     Args:
         name: a key of ``VARIANTS``.
-        overrides: fields of :class:`ModelConfig` to change. Changing ``attention`` alone sets ``position`` to what that
-            attention has by default: "bias" for softmax, "none" for Taylor.
+        overrides: fields of :class:`ModelConfig` to change. Changing ``attention`` alone sets ``position``
+            to the default of that attention: "bias" for softmax, "none" for Taylor.
 
     Raises:
         ValueError: an unknown name or setting, or a value that :class:`ModelConfig` refuses.

@@ -7,10 +7,10 @@ Shape legend
     nW   windows of an image: (H / w) (W / w), row by row
     N    tokens of a window: w w, row by row
 
-A shifted window is the plain window of an image rolled by (-s, -s). Windows of the last row and column then hold
-tokens from two opposite borders, which must not meet. They are told apart in one of three ways, all equal:
-``window_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at all but cuts the
-image at s, s + w, ..., so that what is left at the borders are smaller rectangles.
+A shifted window is the plain window of an image rolled by (-s, -s). Windows of the last row and column then
+hold tokens from two opposite borders, which must not meet. They are told apart in one of three ways, all
+equal: ``window_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at
+all but cuts the image at s, s + w, ..., so that what is left at the borders are smaller rectangles.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
 def pad_reflect(x: Tensor, multiple: int) -> Tensor:
     """Pad [..., H, W] at the bottom and the right, by reflection, to multiples of ``multiple``.
 
-    As SwinIR does, but for images of any size: where the padding is longer than the image it is reflected again and
-    again (as in ``numpy.pad``), and a side of one pixel is repeated.
+    As SwinIR does, but for images of any size: where the padding is longer than the image it is reflected
+    again and again (as in ``numpy.pad``), and a side of one pixel is repeated.
     """
     down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     if down < x.shape[-2] and right < x.shape[-1]:

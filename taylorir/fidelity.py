@@ -12,7 +12,7 @@ m]`` it lies between ``r(m)`` and ``r(-m)``; the spread ``rho = r(-m) / r(m)`` b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -270,6 +270,20 @@ def fidelity_rows(
     return pd.DataFrame(rows)
 
 
+def worst_case_rows(
+    num_tokens: int, largest_scores: Sequence[float], *, orders: Sequence[int] = ORDERS
+) -> pd.DataFrame:
+    """Distances on rows that are built to be bad: columns source, num_tokens, order, max_score, total_variation_max."""
+    rows = []
+    for order in orders:
+        for m in largest_scores:
+            x = worst_case_scores(m, num_tokens, order=order)
+            distance = float(total_variation(softmax_weights(x), taylor_weights(x, order=order)))
+            row = {"source": f"built to be bad, N = {num_tokens}", "num_tokens": num_tokens, "order": order}
+            rows.append(row | {"max_score": float(m), "total_variation_max": distance})
+    return pd.DataFrame(rows)
+
+
 def weight_curves(
     q: Tensor,
     k: Tensor,
@@ -315,25 +329,38 @@ def gaussian_qkv(
 
 
 @torch.no_grad()
-def collect_qkv(model: nn.Module, image: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+def collect_qkv(
+    model: nn.Module, image: Tensor, *, window: int | tuple[int, int]
+) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """q, k, v of each window attention of ``model`` on ``image``, before any position is added.
+
+    The network runs with its own windows; q, k and v are then cut into windows of the size asked for,
+    unshifted, so that the same features can be looked at through windows of any size.
 
     Args:
         model: a network whose attention modules have ``num_heads`` and a linear layer ``qkv``, as SwinIR's
             do.
         image: ``[B, 3, H, W]`` in 0..1.
+        window: side of a window in tokens, or its height and width. What does not fill a window is left out.
 
     Returns:
         Module name -> q, k, v, each ``[windows, H, N, d]``.
 
     Raises:
-        ValueError: ``model`` has no such module.
+        ValueError: ``model`` has no such module, or a window does not fit into the image.
     """
     caught: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+    height, width = (window, window) if isinstance(window, int) else window
 
-    def catcher(name: str, num_heads: int):
-        def catch(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            q, k, v = output.unflatten(-1, (3, num_heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
+    def catcher(name: str, num_heads: int) -> Callable[[nn.Module, tuple, Tensor], None]:
+        def catch(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:  # [B, H, W, 3 C]
+            rows, columns = qkv.shape[1] // height, qkv.shape[2] // width
+            if not rows * columns:
+                raise ValueError(f"window: {height}x{width} does not fit into {list(qkv.shape[1:3])} tokens")
+            qkv = qkv[:, : rows * height, : columns * width]
+            qkv = qkv.unflatten(1, (rows, height)).unflatten(3, (columns, width)).transpose(2, 3)
+            qkv = qkv.flatten(3, 4).flatten(0, 2).unflatten(-1, (3, num_heads, -1))  # [windows, N, 3, H, d]
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
             caught[name] = (q, k, v)
 
         return catch

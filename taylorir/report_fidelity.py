@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 ORDER_LOOK = {1: ("#7f7f7f", ":"), 2: ("#D55E00", "-"), 4: ("#009E73", "--"), 6: ("#CC79A7", "-.")}
 DTYPE_LOOK = {"float32": ("#0072B2", "o"), "float16": ("#D55E00", "s"), "bfloat16": ("#009E73", "^")}
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 KIND_LOOK = {
     "softmax of q k^T / sqrt(d)": ("#0072B2", "-"),
     "softmax of the cosines": ("#56B4E9", "--"),
@@ -122,33 +123,70 @@ def plot_weight_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def plot_crossovers(rows: pd.DataFrame, theory: pd.DataFrame) -> Figure:
-    """Time of the direct form over that of the efficient one, against N; 1 is the crossover.
+def crossover_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Time of the direct form over that of each efficient one: columns head_dim, num_tokens, method, ratio.
 
     Args:
-        rows: columns head_dim, num_tokens, ratio.
-        theory: columns head_dim, flops, drawn as a mark in the colour of its line.
+        rows: columns head_dim, num_tokens, method (one of them "taylor_direct"), latency_ms.
+    """
+    wide = rows.pivot_table(index=["head_dim", "num_tokens"], columns="method", values="latency_ms")
+    ratios = wide.drop(columns="taylor_direct").rdiv(wide["taylor_direct"], axis=0)
+    return ratios.stack().rename("ratio").reset_index()
+
+
+def measured_crossovers(ratios: pd.DataFrame) -> pd.DataFrame:
+    """The N from which the efficient form stays faster: columns head_dim, method, crossover.
+
+    Interpolated between the two measured N on a logarithmic scale; the smallest N measured where it always
+    is faster, missing where it never is.
+    """
+    found = []
+    for (head_dim, method), some in ratios.sort_values("num_tokens").groupby(["head_dim", "method"]):
+        log_n, gain = np.log(some["num_tokens"].to_numpy()), np.log(some["ratio"].to_numpy())
+        slower = np.flatnonzero(gain < 0)
+        if not len(slower):
+            crossover = float(some["num_tokens"].iloc[0])
+        elif slower[-1] == len(gain) - 1:
+            crossover = math.nan
+        else:
+            i = slower[-1]
+            crossover = math.exp(np.interp(0, gain[i : i + 2], log_n[i : i + 2]))
+        found.append({"head_dim": head_dim, "method": method, "crossover": crossover})
+    return pd.DataFrame(found)
+
+
+def plot_crossovers(ratios: pd.DataFrame, theory: pd.DataFrame) -> Figure:
+    """Time of the direct form over that of the efficient ones, against N; 1 is the crossover.
+
+    Args:
+        ratios: as :func:`crossover_ratios` gives them; the published form is dashed.
+        theory: columns head_dim, crossover: by operations of the published form, a bar in the colour of
+            its lines.
     """
     figure, axes = plt.subplots()
-    for (head_dim, some), marker in zip(rows.groupby("head_dim"), "osD^vP", strict=False):
-        (line,) = axes.plot(some["num_tokens"], some["ratio"], marker=marker, label=f"d = {head_dim}")
-        mark = theory.loc[theory["head_dim"] == head_dim, "flops"]
-        axes.plot(mark, np.ones(len(mark)), "|", color=line.get_color(), markersize=22, markeredgewidth=2.5)
+    for (head_dim, some), color in zip(ratios.groupby("head_dim"), _CYCLE, strict=False):
+        for method, line in some.groupby("method"):
+            published = method == "taylor_published"
+            label = f"d = {head_dim}, {'published' if published else 'ours'}"
+            look = {"color": color, "marker": "^" if published else "P", "label": label}
+            axes.plot(line["num_tokens"], line["ratio"], "--" if published else "-", **look)
+        mark = theory.loc[theory["head_dim"] == head_dim, "crossover"]
+        axes.plot(mark, np.ones(len(mark)), "|", color=color, markersize=22, markeredgewidth=2.5)
     axes.axhline(1, color="#888888", linewidth=1)
     axes.set(xlabel="tokens N", ylabel="time of direct / time of efficient", yscale="log")
     axes.set_title("Above 1 the efficient form is faster; bars: crossover by operations")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.legend()
+    axes.legend(fontsize=9)
     return figure
 
 
 def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "tokens N") -> Figure:
-    """Relative error against float64 over ``x``; dashed is the direct form, solid the efficient one.
+    """Relative error against float64 over ``x``; a colour a dtype, a dash a form.
 
     Args:
-        rows: columns dtype, form ("direct" | "efficient"), quantity, error and ``x``; an error that is not
-            finite is left out.
+        rows: columns dtype, form ("direct", "efficient", and each "naive"), quantity, error and ``x``; an
+            error that is not finite is left out.
     """
     quantities = list(dict.fromkeys(rows["quantity"]))
     figure, panels = plt.subplots(
@@ -158,7 +196,7 @@ def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "t
     for axes, quantity in zip(panels[0], quantities, strict=True):
         for (dtype, form), some in rows[rows["quantity"] == quantity].groupby(["dtype", "form"]):
             color, marker = DTYPE_LOOK[dtype]
-            dashes = "-" if form == "efficient" else "--"
+            dashes = {"efficient": "-", "direct": "--", "naive efficient": "-.", "naive direct": ":"}[form]
             line = some.groupby(x)["error"].median()
             axes.plot(line.index, line.values, dashes, color=color, marker=marker, label=f"{dtype}, {form}")
         axes.set(xlabel=xlabel, title=quantity, yscale="log")

@@ -15,7 +15,7 @@ LARGEST = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def rows_of_scores(m: float, seed: int = 0) -> list[torch.Tensor]:
-    """Rows in [-m, m] of many kinds: spread evenly, clumped, at the ends only, one alone; few and many keys."""
+    """Rows in [-m, m] of many kinds: spread evenly, clumped, at the ends only, one alone."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for num_tokens in (2, 3, 17, 111, 2304):
@@ -205,6 +205,12 @@ def test_fidelity_rows():
         fidelity.fidelity_rows(q, k, v, source="normal", reference="dot")
 
 
+def test_worst_case_rows():
+    rows = fidelity.worst_case_rows(2304, (0.5, 1.0), orders=(2, 4))
+    assert rows[["order", "max_score"]].values.tolist() == [[2, 0.5], [2, 1], [4, 0.5], [4, 1]]
+    assert rows.total_variation_max[1] == pytest.approx(float(fidelity.total_variation_bound(1.0)), rel=1e-3)
+
+
 def test_weight_curves_fall_and_average_to_one():
     q, k, _ = fidelity.gaussian_qkv(64, head_dim=10, num_heads=2)
     curves = fidelity.weight_curves(q, k, num_points=64)
@@ -222,23 +228,26 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(3, 12, bias=False)
 
     def forward(self, image):
-        return self.qkv(image.flatten(2).transpose(1, 2))
+        return self.qkv(image.permute(0, 2, 3, 1))
 
 
 def test_collect_qkv_by_hand():
     model = nn.Sequential(Attention())
-    image = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    caught = fidelity.collect_qkv(model, image)
+    image = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
+    caught = fidelity.collect_qkv(model, image, window=(2, 4))
     assert list(caught) == ["0"]
-    tokens = image.flatten(2).transpose(1, 2)
+    tokens = image[1, :, 2:4, 4:8].flatten(1).T  # the last of 2 x 2 windows of the second image, row by row
     for part, found in enumerate(caught["0"]):  # rows of the weight: q, k, v; within each, head by head
-        assert found.shape == (2, 2, 20, 2)
+        assert found.shape == (2 * 4, 2, 8, 2)
         for head in range(2):
             start = 4 * part + 2 * head
-            torch.testing.assert_close(found[:, head], tokens @ model[0].qkv.weight[start : start + 2].T)
+            torch.testing.assert_close(found[-1, head], tokens @ model[0].qkv.weight[start : start + 2].T)
     assert not model[0].qkv._forward_hooks
     with pytest.raises(ValueError, match="Linear has no attention"):
-        fidelity.collect_qkv(nn.Linear(2, 2), image)
+        fidelity.collect_qkv(nn.Linear(2, 2), image, window=2)
+    with pytest.raises(ValueError, match=r"window: 6x6 does not fit into \[5, 9\] tokens"):
+        fidelity.collect_qkv(model, image, window=6)
+    assert not model[0].qkv._forward_hooks
 
 
 @pytest.mark.parametrize("order", (0, 1, 3, -2))

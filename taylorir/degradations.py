@@ -1,9 +1,9 @@
 """Degradations of real photographs: named, seeded, with units.
 
 A name says everything. ``noise15`` is Gaussian noise of standard deviation 15 grey levels, ``jpeg60`` a JPEG
-round trip at quality 60, ``blur1.2`` a Gaussian blur of standard deviation 1.2 pixels; these act on the LR image.
-``kernel_box``, ``kernel_lanczos`` and ``kernel_nearest`` replace the bicubic kernel that LR is made with. Names
-join with ``+`` and are applied from left to right: ``blur1.2+noise5+jpeg90``.
+round trip at quality 60, ``blur1.2`` a Gaussian blur of standard deviation 1.2 pixels; these act on the LR
+image. ``kernel_box``, ``kernel_lanczos`` and ``kernel_nearest`` replace the bicubic kernel that LR is made
+with. Names join with ``+`` and are applied from left to right: ``blur1.2+noise5+jpeg90``.
 
 Shape legend: images are uint8 RGB ``[H, W, 3]``; s is the scale.
 """

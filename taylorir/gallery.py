@@ -13,7 +13,7 @@ from taylorir.metrics import PEAK, psnr
 
 
 class Panel(NamedTuple):
-    """One picture of a crop: uint8 ``[size, size, 3]``, its error in grey levels of luma, and its PSNR-Y in dB.
+    """One picture of a crop: uint8 ``[size, size, 3]``, its error in grey levels of luma, its PSNR-Y in dB.
 
     ``error`` and ``psnr_y`` are None for the reference itself and for a picture of another size (LR).
     """

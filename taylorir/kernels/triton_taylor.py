@@ -1,0 +1,277 @@
+"""The efficient form on a GPU: :mod:`triton_kernels` as PyTorch operators with gradients.
+
+``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile`` (one node each, shapes known by
+their fake versions). Saved for backward: q, k, v, y, den [B, H, N] and the moments, nothing that grows with N times
+features.
+
+Shape legend
+    B windows of all images, H heads, N tokens, d width of q and k, d_v width of v and y
+    D, C d and d_v padded to 16, 32 or 64 inside the kernels; F1 = D * D + D rows of moments a head
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+from taylorir.kernels.arguments import check_qkv, check_regions, check_temperature
+from taylorir.kernels.triton_regions import segments_of
+
+MAX_HEAD_DIM = 64
+_ENOUGH_PROGRAMS = 512  # below this many, the tokens of a segment are split over programs
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchConfig:
+    """Tokens of a tile, and warps of a program, of each kernel; ``gpu_benchmark --tune`` measures others."""
+
+    moments: tuple[int, int]
+    readout: tuple[int, int]
+    pullback: tuple[int, int]
+
+
+# By the padded width max(D, C). Chosen from the compiler's counts of registers and instructions for sm_90.
+CONFIGS = {
+    16: LaunchConfig(moments=(64, 4), readout=(64, 4), pullback=(64, 4)),
+    32: LaunchConfig(moments=(64, 4), readout=(64, 4), pullback=(64, 4)),
+    64: LaunchConfig(moments=(32, 8), readout=(64, 4), pullback=(64, 4)),
+}
+CONFIGS_FLOAT32 = {
+    16: LaunchConfig(moments=(32, 4), readout=(64, 4), pullback=(64, 4)),
+    32: LaunchConfig(moments=(32, 8), readout=(64, 4), pullback=(64, 4)),
+    64: LaunchConfig(moments=(32, 8), readout=(64, 8), pullback=(64, 8)),
+}
+
+
+def is_available() -> bool:
+    """Whether the kernels can run: Triton is installed, and there is a CUDA device or Triton interprets."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.is_available() or _interpreted()
+
+
+def taylor_efficient_triton(
+    q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor = 1.0, regions: Tensor | None = None
+) -> Tensor:
+    """TaylorShift attention, efficient form, in fused kernels (:eq:`eq-efficient`).
+
+    Args:
+        q, k: [..., H, N, d] in bfloat16, float16 or float32, d at most 64; normalised inside. Any strides.
+        v: [..., H, N, d_v], d_v at most 64.
+        temperature: a float or a tensor [H].
+        regions: integer labels, broadcast to [..., N]; tokens attend within equal labels only.
+
+    Returns:
+        [..., H, N, d_v] in the dtype of q, not scaled by sqrt(N / d). Sums are taken in float32.
+
+    Raises:
+        TypeError: a dtype other than the three.
+        ValueError: d or d_v above 64, a device that the kernels do not run on, or shapes that do not fit.
+    """
+    q, k, v = check_qkv(q, k, v)
+    regions = check_regions(regions, q)
+    if q.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        raise TypeError(f"q must be bfloat16, float16 or float32 for the triton backend, got {q.dtype}")
+    for name, x in (("q", q), ("v", v)):
+        if x.shape[-1] > MAX_HEAD_DIM:
+            raise ValueError(
+                f"{name} must have at most {MAX_HEAD_DIM} columns for the triton backend, got shape {list(x.shape)}"
+            )
+    if not (q.is_cuda or _interpreted()):
+        raise ValueError(
+            f"q must be on a CUDA device for the triton backend, got {q.device} "
+            "(or set TRITON_INTERPRET=1 before Python starts, to run the kernels slowly on the CPU)"
+        )
+    tau = check_temperature(temperature, q, torch.float32)
+    batch, (heads, tokens, _) = q.shape[:-3], q.shape[-3:]
+    q, k, v = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+    if q.shape[0] == 0:
+        return q.new_zeros(*batch, heads, tokens, v.shape[-1])
+    y = taylor_forward(q, k, v, tau.contiguous(), regions)[0]
+    return y.reshape(*batch, *y.shape[-3:])
+
+
+@torch.library.custom_op("taylorir::taylor_forward", mutates_args=())
+def taylor_forward(
+    q: Tensor, k: Tensor, v: Tensor, tau: Tensor, regions: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y [B, H, N, d_v], den [B, H, N] and the moments (K1), (K2) of q, k [B, H, N, d], v [B, H, N, d_v], tau [H]."""
+    launch = _Launch(q, v, regions)
+    q, k, v = map(_rows_dense, (q, k, v))
+    y = _output_like(q, v.shape[-1])
+    den = q.new_empty(q.shape[:-1], dtype=torch.float32)
+    with launch.device():
+        high, low = launch.moments(k, v, y, den, tau, query=False)
+        launch.readout(q, tau, high, low, y, den, query=True)
+    return y, den, high, low
+
+
+@torch.library.custom_op("taylorir::taylor_backward", mutates_args=())
+def taylor_backward(
+    dy: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tau: Tensor,
+    regions: Tensor | None,
+    y: Tensor,
+    den: Tensor,
+    high: Tensor,
+    low: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dq, dk, dv and dtau [H] (K3) to (K7)."""
+    launch = _Launch(q, v, regions)
+    dy, q, k, v, y = map(_rows_dense, (dy, q, k, v, y))
+    dq, dk, dv = _output_like(q, q.shape[-1]), _output_like(k, k.shape[-1]), _output_like(v, v.shape[-1])
+    with launch.device():
+        dtau = launch.pullback(q, dy, y, den, tau, high, low, dq, query=True)
+        dual_high, dual_low = launch.moments(q, dy, y, den, tau, query=True)
+        launch.readout(k, tau, dual_high, dual_low, dv, den, query=False)
+        launch.pullback(k, v, y, den, tau, dual_high, dual_low, dk, query=False)
+    return dq, dk, dv, dtau
+
+
+@taylor_forward.register_fake
+def _(q, k, v, tau, regions):
+    y = _output_like(_rows_dense(q), v.shape[-1])
+    den = q.new_empty(q.shape[:-1], dtype=torch.float32)
+    if regions is None:
+        states = q.shape[0]
+    else:
+        states = torch.library.get_ctx().new_dynamic_size()
+    D, C = _padded(q.shape[-1]), _padded(v.shape[-1])
+    high = q.new_empty((states, q.shape[1], (D + 1) * D * C), dtype=_operand_dtype(q))
+    low = q.new_empty((states, q.shape[1], D * D + D + C), dtype=torch.float32)
+    return y, den, high, low
+
+
+@taylor_backward.register_fake
+def _(dy, q, k, v, tau, regions, y, den, high, low):
+    dq, dk, dv = (_output_like(_rows_dense(x), x.shape[-1]) for x in (q, k, v))
+    return dq, dk, dv, torch.empty_like(tau)
+
+
+def _save_for_backward(ctx, inputs, output):
+    q, k, v, tau, regions = inputs
+    ctx.save_for_backward(q, k, v, tau, regions, *output)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, dy, *_):
+    if dy is None:
+        return None, None, None, None, None
+    return *taylor_backward(dy, *ctx.saved_tensors), None
+
+
+taylor_forward.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+class _Launch:
+    """The shapes of one call, and the three kernels on them."""
+
+    def __init__(self, q: Tensor, v: Tensor, regions: Tensor | None):
+        from taylorir.kernels import triton_kernels  # imports triton, which not every machine has
+
+        self.kernels = triton_kernels
+        self.place = q.device
+        self.B, self.H, self.N, self.d = q.shape
+        self.dv = v.shape[-1]
+        self.D, self.C = _padded(self.d), _padded(self.dv)
+        self.dtype = _operand_dtype(q)
+        configs = CONFIGS if self.dtype == torch.bfloat16 else CONFIGS_FLOAT32
+        self.config = configs[max(self.D, self.C)]
+        self.precision = {torch.float32: "tf32x3", torch.float16: "tf32"}.get(q.dtype, "ieee")
+        self.regions = regions
+
+    def device(self):
+        return torch.cuda.device(self.place) if self.place.type == "cuda" else torch.no_grad()
+
+    def moments(self, x, z, y, den, tau, *, query: bool) -> tuple[Tensor, Tensor]:
+        tile_size, warps = self.config.moments
+        windows, segments, table, order = self._tables(tile_size, tiles=False)
+        states = self.B // windows * segments
+        jobs = self.D // 16 * (self.D // 16 + 1) // 2 + 1
+        programs = states * self.H * jobs
+        splits = max(1, min(_ENOUGH_PROGRAMS // programs, self.N // (4 * tile_size)))
+        dtype = self.dtype if splits == 1 else torch.float32
+        high = x.new_empty((states, splits, self.H, (self.D + 1) * self.D * self.C), dtype=dtype)
+        low = x.new_empty((states, splits, self.H, self.D * self.D + self.D + self.C), dtype=torch.float32)
+        self.kernels.moments_kernel[(programs * splits,)](
+            x, z, y, den, tau, table, order, high, low,
+            *_outer(x), *_outer(z), *_outer(y), self.N, self.H, windows, segments,
+            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), d=self.d, dv=self.dv, D=self.D, C=self.C,
+            BN=tile_size, SPLITS=splits, **self._flags(query), num_warps=warps,
+        )  # fmt: skip
+        if splits == 1:
+            return high[:, 0], low[:, 0]
+        return high.sum(1).to(self.dtype), low.sum(1)
+
+    def readout(self, x, tau, high, low, out, den, *, query: bool) -> None:
+        tile_size, warps = self.config.readout
+        windows, segments, table, order = self._tables(tile_size)
+        tiles = len(table) if self.regions is not None else -(-self.N // tile_size)
+        self.kernels.readout_kernel[(self.B // windows * tiles * self.H,)](
+            x, tau, table, order, high, low, out, den,
+            *_outer(x), *_outer(out), self.N, self.H, windows, segments, tiles,
+            x_sn=x.stride(2), out_sn=out.stride(2), d=self.d, dv=self.dv, D=self.D, C=self.C,
+            BN=tile_size, **self._flags(query), num_warps=warps,
+        )  # fmt: skip
+
+    def pullback(self, x, z, y, den, tau, high, low, dx, *, query: bool) -> Tensor:
+        tile_size, warps = self.config.pullback
+        windows, segments, table, order = self._tables(tile_size)
+        tiles = len(table) if self.regions is not None else -(-self.N // tile_size)
+        dtau = tau.new_empty((self.B // windows * tiles if query else 1, self.H))
+        self.kernels.pullback_kernel[(self.B // windows * tiles * self.H,)](
+            x, z, y, den, tau, table, order, high, low, dx, dtau,
+            *_outer(x), *_outer(z), *_outer(y), *_outer(dx), self.N, self.H, windows, segments, tiles,
+            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), dx_sn=dx.stride(2),
+            d=self.d, dv=self.dv, D=self.D, C=self.C, BN=tile_size, **self._flags(query), num_warps=warps,
+        )  # fmt: skip
+        return dtau.sum(0)
+
+    def _tables(self, tile_size: int, tiles: bool = True) -> tuple[int, int, Tensor | None, Tensor | None]:
+        if self.regions is None:
+            return 1, 1, None, None
+        found = segments_of(self.regions, tile_size)
+        return found.windows, len(found.segments), found.tiles if tiles else found.segments, found.order
+
+    def _flags(self, query: bool) -> dict:
+        import triton.language as tl
+
+        operand = tl.bfloat16 if self.dtype == torch.bfloat16 else tl.float32
+        return dict(ORDERED=self.regions is not None, QUERY=query, OP=operand, PRECISION=self.precision)
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _padded(width: int) -> int:
+    return max(16, 1 << (width - 1).bit_length())
+
+
+def _operand_dtype(q: Tensor) -> torch.dtype:
+    """What the matrix products take: float16 has too little range for the gradients of moments, so goes as tf32."""
+    return torch.bfloat16 if q.dtype == torch.bfloat16 else torch.float32
+
+
+def _outer(x: Tensor) -> tuple[int, int]:
+    return x.stride(0), x.stride(1)
+
+
+def _rows_dense(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _output_like(x: Tensor, width: int) -> Tensor:
+    """Empty [B, H, N, width]; heads of a token next to each other where x has them so (views of a qkv projection)."""
+    B, H, N, _ = x.shape
+    if x.stride(1) < x.stride(2):
+        return x.new_empty((B, N, H, width)).transpose(1, 2)
+    return x.new_empty((B, H, N, width))

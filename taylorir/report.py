@@ -7,6 +7,7 @@ functions return a Figure that pyplot does not know: a notebook shows it once, a
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import math
@@ -235,8 +236,9 @@ def glue_values(**values: Any) -> None:
 
 
 def _plain(name: str, value: Any) -> float | int | str:
-    if isinstance(value, np.generic):
-        value = value.item()
+    if hasattr(value, "item"):  # an array of one element; of more, it is the TypeError below
+        with contextlib.suppress(ValueError, RuntimeError):
+            value = value.item()
     if isinstance(value, str | bool):
         return str(value)
     if isinstance(value, numbers.Integral):

@@ -1,4 +1,4 @@
-"""TaylorShift for Swin2SR of Hugging Face ``transformers``: the paper's "plug and play" on a network of others.
+"""TaylorShift for Swin2SR of Hugging Face ``transformers``: "plug and play" on a network that others wrote.
 
 Modules are found by their class name, so that ``transformers`` need not be installed, nor imported.
 """

@@ -15,12 +15,9 @@ Shape legend
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -420,29 +417,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Weights of a ``.safetensors`` file, or of a ``.pth`` file read without running code from it.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that holds no weights.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} holds no weights that can be read safely: {str(error).splitlines()[0]}"
-        ) from None
-    for level in ("params_ema", "params"):
-        if isinstance(loaded, dict) and level in loaded:
-            loaded = loaded[level]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError(f"{path} holds no state dict of tensors")
-    return loaded

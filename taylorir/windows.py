@@ -40,11 +40,12 @@ def _cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return function(*key)
         if key not in kept:
             with torch.inference_mode(False):
-                kept[key] = function(*key)
-            while sum(tensor.nbytes for tensor in kept.values()) > CACHE_BYTES and len(kept) > 1:
+                made = function(*key)
+            if made.nbytes > CACHE_BYTES:
+                return made
+            kept[key] = made
+            while sum(tensor.nbytes for tensor in kept.values()) > CACHE_BYTES:
                 kept.popitem(last=False)
-            if kept[key].nbytes > CACHE_BYTES:
-                return kept.pop(key)
         kept.move_to_end(key)
         return kept[key]
 

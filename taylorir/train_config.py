@@ -134,7 +134,7 @@ def train_config_from_dict(values: dict) -> TrainConfig:
     Raises:
         ValueError: an unknown field, or a value that :class:`TrainConfig` refuses.
     """
-    allowed = [entry.name for entry in dataclasses.entrys(TrainConfig)]
+    allowed = [entry.name for entry in dataclasses.fields(TrainConfig)]
     unknown = [name for name in values if name not in allowed]
     if unknown:
         raise ValueError(f"unknown training setting {unknown[0]!r}; allowed: {', '.join(allowed)}")

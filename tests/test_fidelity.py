@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from taylorir import fidelity
+from taylorir import fidelity, fidelity_rows
 from taylorir.attention import softmax_attention, taylor_direct
 
 ORDERS = (2, 4, 6)
@@ -52,7 +52,7 @@ def test_weights_by_hand():
 
 
 def test_weights_are_those_of_the_attention():
-    q, k, v = (x.double() for x in fidelity.gaussian_qkv(63, head_dim=10, num_heads=2))
+    q, k, v = (x.double() for x in fidelity_rows.gaussian_qkv(63, head_dim=10, num_heads=2))
     for order in ORDERS:
         weights = fidelity.taylor_weights(1.5 * fidelity.cosine_scores(q, k), order=order)
         expected = taylor_direct(q, k, v, temperature=1.5, order=order)
@@ -182,9 +182,9 @@ def test_order_of_keys_is_kept_above_minus_one_and_lost_below():
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def test_fidelity_rows():
-    q, k, v = fidelity.gaussian_qkv(63, head_dim=10, num_heads=2, seed=3)
-    rows = fidelity.fidelity_rows(
+def test_rows():
+    q, k, v = fidelity_rows.gaussian_qkv(63, head_dim=10, num_heads=2, seed=3)
+    rows = fidelity_rows.fidelity_rows(
         q, k, v, source="normal", temperatures=(1.0, 4.0), orders=(2, 4), num_queries=63
     )
     assert rows[["temperature", "order"]].values.tolist() == [[1, 2], [1, 4], [4, 2], [4, 4]]
@@ -196,24 +196,24 @@ def test_fidelity_rows():
     assert rows.entropy_taylor[3] == pytest.approx(
         float(fidelity.entropy(t).mean()) / math.log(63), rel=1e-12
     )
-    scaled = fidelity.fidelity_rows(q, k, v, source="normal", reference="scaled", orders=(2,))
+    scaled = fidelity_rows.fidelity_rows(q, k, v, source="normal", reference="scaled", orders=(2,))
     assert (
         scaled.total_variation_bound.isna().all()
         and float(scaled.total_variation[0]) > rows.total_variation[0]
     )
     with pytest.raises(ValueError, match="reference: got 'dot'"):
-        fidelity.fidelity_rows(q, k, v, source="normal", reference="dot")
+        fidelity_rows.fidelity_rows(q, k, v, source="normal", reference="dot")
 
 
 def test_worst_case_rows():
-    rows = fidelity.worst_case_rows(2304, (0.5, 1.0), orders=(2, 4))
+    rows = fidelity_rows.worst_case_rows(2304, (0.5, 1.0), orders=(2, 4))
     assert rows[["order", "max_score"]].values.tolist() == [[2, 0.5], [2, 1], [4, 0.5], [4, 1]]
     assert rows.total_variation_max[1] == pytest.approx(float(fidelity.total_variation_bound(1.0)), rel=1e-3)
 
 
 def test_weight_curves_fall_and_average_to_one():
-    q, k, _ = fidelity.gaussian_qkv(64, head_dim=10, num_heads=2)
-    curves = fidelity.weight_curves(q, k, num_points=64)
+    q, k, _ = fidelity_rows.gaussian_qkv(64, head_dim=10, num_heads=2)
+    curves = fidelity_rows.weight_curves(q, k, num_points=64)
     for _, curve in curves.groupby("weights"):
         assert (curve.weight.diff().dropna() <= 1e-12).all()
         assert curve.weight.mean() == pytest.approx(1.0, abs=1e-12)
@@ -234,20 +234,19 @@ class Attention(nn.Module):
 def test_collect_qkv_by_hand():
     model = nn.Sequential(Attention())
     image = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
-    caught = fidelity.collect_qkv(model, image, window=(2, 4))
-    assert list(caught) == ["0"]
+    caught = fidelity_rows.collect_qkv(model, image)
+    assert list(caught) == ["0"] and caught["0"].shape == (3, 2, 2, 5, 9, 2)
     tokens = image[1, :, 2:4, 4:8].flatten(1).T  # the last of 2 x 2 windows of the second image, row by row
-    for part, found in enumerate(caught["0"]):  # rows of the weight: q, k, v; within each, head by head
+    for part, found in enumerate(fidelity_rows.cut_windows(caught["0"], 2, 4)):
         assert found.shape == (2 * 4, 2, 8, 2)
-        for head in range(2):
+        for head in range(2):  # rows of the weight: q, k, v; within each, head by head
             start = 4 * part + 2 * head
             torch.testing.assert_close(found[-1, head], tokens @ model[0].qkv.weight[start : start + 2].T)
     assert not model[0].qkv._forward_hooks
     with pytest.raises(ValueError, match="Linear has no attention"):
-        fidelity.collect_qkv(nn.Linear(2, 2), image, window=2)
+        fidelity_rows.collect_qkv(nn.Linear(2, 2), image)
     with pytest.raises(ValueError, match=r"window: 6x6 does not fit into \[5, 9\] tokens"):
-        fidelity.collect_qkv(model, image, window=6)
-    assert not model[0].qkv._forward_hooks
+        fidelity_rows.cut_windows(caught["0"], 6, 6)
 
 
 @pytest.mark.parametrize("order", (0, 1, 3, -2))

@@ -59,8 +59,12 @@ class ModelConfig:
     use_checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depths", tuple(self.depths))
         heads = self.num_heads
+        if not isinstance(self.depths, list | tuple):
+            raise ValueError(f"depths must be a list of whole numbers, got {self.depths!r}")
+        if not isinstance(heads, int | list | tuple):
+            raise ValueError(f"num_heads must be a whole number or a list of them, got {heads!r}")
+        object.__setattr__(self, "depths", tuple(self.depths))
         heads = (heads,) * len(self.depths) if isinstance(heads, int) else tuple(heads)
         object.__setattr__(self, "num_heads", heads)
         _check_config(self)

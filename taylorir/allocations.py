@@ -1,0 +1,189 @@
+"""Every allocation and release of tensor memory while a function runs, as a list of events in bytes.
+
+A storage counts from the operator that returns it to the release of its last reference, so the curve of live bytes
+is exact, for real tensors and for fake ones (``FakeTensorMode``: shapes and storages without contents) alike.
+What an operator allocates and releases within itself (a workspace, a repacked weight) is not seen.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class Events:
+    """Allocations (positive) and releases (negative), in the order in which they happened.
+
+    Attributes:
+        delta: int64 [E], bytes.
+        owner: int64 [E], number of the storage that the event belongs to.
+        marks: positions in the list by name, e.g. where the backward pass begins.
+    """
+
+    delta: np.ndarray
+    owner: np.ndarray
+    marks: dict[str, int] = field(default_factory=dict)
+
+    def alive_at(self, position: int) -> set[int]:
+        """Numbers of the storages that are alive before event ``position``."""
+        numbers, counts = np.unique(self.owner[:position], return_counts=True)
+        return set(numbers[counts % 2 == 1].tolist())
+
+
+class AllocationTrace(TorchDispatchMode):
+    """Record the storages that operators make while the mode is on.
+
+    Args:
+        known: tensors that exist already and are not to be counted.
+    """
+
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self._delta: list[int] = []
+        self._owner: list[int] = []
+        self._marks: dict[str, int] = {}
+        self._made = 0
+        self._alive: dict[int, tuple[int, weakref.ref]] = {}
+        self._known = [tensor.untyped_storage() for tensor in known]  # kept, so that no address is used again
+        for storage in self._known:
+            self._alive[storage._cdata] = (-1, weakref.ref(storage))
+
+    def mark(self, name: str) -> None:
+        """Remember the present position under a name; a name can be used once."""
+        if name in self._marks:
+            raise ValueError(f"mark {name!r} is set already")
+        self._marks[name] = len(self._delta)
+
+    def has_mark(self, name: str) -> bool:
+        """Whether a mark is set."""
+        return name in self._marks
+
+    def number_of(self, tensor: Tensor) -> int:
+        """Number of a live tensor's storage; -1 for one that was known at the start.
+
+        Raises:
+            KeyError: no operator was seen to make it.
+        """
+        return self._alive[tensor.untyped_storage()._cdata][0]
+
+    def events(self) -> Events:
+        """What was recorded so far."""
+        return Events(np.array(self._delta, np.int64), np.array(self._owner, np.int64), dict(self._marks))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.namespace != "prim":  # prim.device and its like ask, and make nothing
+            self._see(out)
+        return out
+
+    def _see(self, out: Any) -> None:
+        if isinstance(out, Tensor):
+            storage = out.untyped_storage()
+            address = storage._cdata
+            if address not in self._alive:
+                number, size = self._made, storage.nbytes()
+                self._made += 1
+                release = _Release(self, address, number, size)
+                self._alive[address] = (number, weakref.ref(storage, release))
+                self._delta.append(size)
+                self._owner.append(number)
+        elif isinstance(out, list | tuple):
+            for item in out:
+                self._see(item)
+
+
+class _Release:
+    """Called when a storage dies. A class with slots, since there are tens of thousands of them."""
+
+    __slots__ = ("address", "number", "size", "trace")
+
+    def __init__(self, trace: AllocationTrace, address: int, number: int, size: int) -> None:
+        self.trace, self.address, self.number, self.size = trace, address, number, size
+
+    def __call__(self, _: weakref.ref) -> None:
+        trace = self.trace
+        trace._alive.pop(self.address, None)
+        trace._delta.append(-self.size)
+        trace._owner.append(self.number)
+
+
+@contextmanager
+def record(known: Iterable[Tensor] = ()) -> Iterator[AllocationTrace]:
+    """Record allocations in a block. The cyclic garbage collector rests meanwhile, so that runs are equal."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with AllocationTrace(known) as trace:
+            yield trace
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def cuda_attention_kernels() -> Iterator[None]:
+    """Let ``scaled_dot_product_attention`` allocate on fake CPU tensors what PyTorch's CUDA kernels allocate.
+
+    The choice follows PyTorch's ``can_use_flash_attention`` and ``can_use_mem_efficient_attention``: flash for half
+    precision without a mask (it pads d to a multiple of 8), memory-efficient where d is a multiple of 4 (float32) or
+    8 (half), else the unfused composition, which holds all N x N weights. The operators' own shape rules give the
+    output, the log-sum-exp and the gradients; scratch memory inside a kernel is not known to them, nor counted here.
+    """
+    functional.scaled_dot_product_attention = _cuda_attention  # a TorchFunctionMode is off during backward
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = scaled_dot_product_attention
+
+
+def _cuda_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    if dropout_p or is_causal:
+        raise ValueError("the accounting knows attention without dropout and without a causal mask only")
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    width = v.shape[-1]
+    if attn_mask is None and half:
+        q, k, v = (pad(x, (0, -x.shape[-1] % 8)) if x.shape[-1] % 8 else x for x in (q, k, v))
+        out = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[0]
+        return out[..., :width]
+    if q.shape[-1] % (8 if half else 4) or v.shape[-1] % (8 if half else 4):
+        with sdpa_kernel(SDPBackend.MATH):
+            return scaled_dot_product_attention(q, k, v, attn_mask, scale=scale)
+    needs_grad = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (q, k, v, attn_mask)
+    )
+    bias = None if attn_mask is None else _aligned_bias(attn_mask, q)
+    return torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, bias, needs_grad, 0.0, False, scale=scale
+    )[0]
+
+
+def _aligned_bias(bias: Tensor, q: Tensor) -> Tensor:
+    """The kernel wants an additive bias whose rows start at multiples of 16 numbers; it copies one that does not."""
+    if bias.dtype == torch.bool:
+        bias = torch.zeros_like(bias, dtype=q.dtype).masked_fill_(~bias, -torch.inf)
+    tokens = bias.shape[-1]
+    if tokens % 16:
+        bias = pad(bias, (0, -tokens % 16))[..., :tokens]
+    return bias.expand(*q.shape[:-1], tokens)

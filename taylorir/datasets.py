@@ -30,6 +30,11 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
 SAMPLES_HELD_OUT = ("astronaut", "chelsea", "coffee")
+SAMPLE_SETS: dict[str, tuple[str, ...]] = {
+    "samples": tuple(SAMPLES),
+    "samples_training": tuple(name for name in SAMPLES if name not in SAMPLES_HELD_OUT),
+    "samples_held_out": SAMPLES_HELD_OUT,
+}
 
 FOLDERS: dict[str, str] = {
     "Set5": "benchmarks",
@@ -42,7 +47,7 @@ FOLDERS: dict[str, str] = {
     "T91": "train",
 }
 BENCHMARKS = tuple(name for name, folder in FOLDERS.items() if folder == "benchmarks")
-DATASETS = ("samples", *FOLDERS)
+DATASETS = (*SAMPLE_SETS, *FOLDERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,7 @@ def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
 
     Args:
         name: one of ``DATASETS``.
-        root: the data root (see :func:`data_root`); not used by ``samples``.
+        root: the data root (see :func:`data_root`); not used by the samples.
 
     Raises:
         ValueError: an unknown set, or no data root for one that needs it.
@@ -80,8 +85,8 @@ def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
     """
     if name not in DATASETS:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
-    if name == "samples":
-        return [_sample_file(*SAMPLES[sample]) for sample in SAMPLES]
+    if name in SAMPLE_SETS:
+        return [_sample_file(*SAMPLES[sample]) for sample in SAMPLE_SETS[name]]
     base = data_root(root)
     if base is None:
         raise ValueError(
@@ -97,21 +102,21 @@ def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
 
 def iterate_images(name: str, root: str | os.PathLike | None = None) -> Iterator[NamedImage]:
     """Like :func:`load_images`, one image in memory at a time (for sets as large as DIV2K)."""
-    names = list(SAMPLES) if name == "samples" else None
-    for i, file in enumerate(image_files(name, root)):
-        yield NamedImage(names[i] if names else file.stem, read_image(file))
+    files = image_files(name, root)
+    for stem, file in zip(SAMPLE_SETS.get(name, [file.stem for file in files]), files, strict=True):
+        yield NamedImage(stem, read_image(file))
 
 
 def load_images(name: str, root: str | os.PathLike | None = None) -> list[NamedImage]:
     """All images of a set.
 
     Args:
-        name: ``samples``, ``Set5``, ``Set14``, ``BSD100``, ``Urban100``, ``Manga109``, ``BSDS400``, ``T91``
-            or ``DIV2K``.
-        root: the data root (see :func:`data_root`); not used by ``samples``.
+        name: ``samples``, ``samples_training``, ``samples_held_out``, ``Set5``, ``Set14``, ``BSD100``,
+            ``Urban100``, ``Manga109``, ``BSDS400``, ``T91`` or ``DIV2K``.
+        root: the data root (see :func:`data_root`); not used by the samples.
 
     Returns:
-        One :class:`NamedImage` a file, sorted by name (``samples``: in the order of ``SAMPLES``).
+        One :class:`NamedImage` a file, sorted by name (samples: in the order of ``SAMPLES``).
 
     Raises:
         ValueError: an unknown set, no data root for one that needs it, or a file that is no image.
@@ -122,10 +127,7 @@ def load_images(name: str, root: str | os.PathLike | None = None) -> list[NamedI
 
 def sample_split() -> tuple[list[NamedImage], list[NamedImage]]:
     """The sample photographs as (training, held out): four and three images that share no content."""
-    images = load_images("samples")
-    training = [image for image in images if image.name not in SAMPLES_HELD_OUT]
-    held_out = [image for image in images if image.name in SAMPLES_HELD_OUT]
-    return training, held_out
+    return load_images("samples_training"), load_images("samples_held_out")
 
 
 def make_pair(hr: np.ndarray, upscale: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from taylorir.checkpoint import load_checkpoint
 from taylorir.datasets import NamedImage, image_files, iterate_images, make_pair
 from taylorir.images import (
     PADDING_MODES,
@@ -23,11 +26,75 @@ from taylorir.images import (
 )
 from taylorir.metrics import psnr, ssim
 from taylorir.provenance import provenance
-from taylorir.tiles import auto_tile, blend_strips, parse_memory, plan_axis
+from taylorir.released import load_released
+from taylorir.tiles import auto_tile, blend_strips, parse_memory, plan_axis, probe_sides
+from taylorir.variants import VARIANTS
 
 BICUBIC = "bicubic"
+WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "data" / "weights"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_OVERLAP = 32
+
+
+def load_model(name: str, *, device: str | torch.device = "cpu") -> nn.Module | str:
+    """What the command line's MODEL stands for. A variant is never evaluated with random weights.
+
+    Args:
+        name: ``bicubic``; the name of a variant or of other weights in ``data/weights``; a ``.safetensors``
+            file or a folder that :func:`taylorir.train.train` wrote; or a ``.pth`` file that SwinIR's authors
+            released.
+        device: where the network shall live.
+
+    Returns:
+        ``"bicubic"``, or a network in evaluation mode.
+
+    Raises:
+        ValueError: none of these, a variant without weights, or weights of another architecture.
+        FileNotFoundError: it looks like a path and nothing is there.
+    """
+    if name == BICUBIC:
+        return BICUBIC
+    stored = WEIGHTS_FOLDER / f"{name}.safetensors"
+    if Path(name).name == name and stored.is_file():
+        return load_checkpoint(stored, device=device)
+    path = Path(name)
+    if name in VARIANTS and not path.exists():
+        raise ValueError(
+            f"there are no trained weights for {name!r} in {WEIGHTS_FOLDER}: "
+            f"train them with 'taylorir train {name} --out DIR', then give DIR"
+        )
+    if path.is_file() and path.suffix in (".pth", ".pt"):
+        return load_released(path).to(device)
+    if path.exists():
+        return load_checkpoint(path, device=device)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no such model file: {name}")
+    known = [BICUBIC, *VARIANTS, *sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else "give bicubic, a variant or a checkpoint"
+    raise ValueError(f"unknown model {name!r}; {hint}")
+
+
+def default_model(upscale: int) -> str:
+    """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
+
+    Raises:
+        ValueError: there are none.
+    """
+    stored = {file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors")}
+    for family in (
+        "taylorswinir_m",
+        "taylorswinir_s",
+        "swinir_m",
+        "swinir_s",
+        "taylorswinir_tiny",
+        "swinir_tiny",
+    ):
+        if f"{family}_x{upscale}" in stored:
+            return f"{family}_x{upscale}"
+    raise ValueError(
+        f"no trained weights for x{upscale} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
+    )
 
 
 def super_resolve(
@@ -85,6 +152,8 @@ def super_resolve(
     model.eval()
     try:
         pixels = torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None]
+        if tile == "auto" and max(lr.shape[:2]) <= probe_sides(window)[1]:
+            tile = None
         if tile is None:
 
             def whole(image: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
         max_pixels: a larger picture is refused after reading its header only.
 
     Returns:
-        The picture; ``info["icc_profile"]`` is kept only where it still describes the pixels.
+        The picture. Its ``info`` holds ``icc_profile`` only where that still describes the pixels, and
+        ``notes``: what of the file the result does not hold.
 
     Raises:
         FileNotFoundError: no such file.
@@ -108,21 +109,27 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
     mode, profile = picture.mode, picture.info.get("icc_profile")
+    notes = ["only the first frame is used"] if getattr(picture, "n_frames", 1) > 1 else []
+    keep_profile = False
     if mode.startswith("I;16") or (mode == "I" and picture.format == "PNG"):
         values = np.asarray(picture).astype(np.int64)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if mode in ("I", "F", "LAB"):
+        converted = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        notes.append("16 bits are reduced to 8")
+    elif mode in ("I", "F", "LAB"):
         raise ValueError(
             f"pixels of type {mode} have no defined 8-bit meaning; save it as 8- or 16-bit first"
         )
-    if mode == "CMYK":
-        return _cmyk_to_rgb(picture, profile)
-    transparent = "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    if mode in ("1", "L", "LA", "La"):
-        converted = picture.convert("LA" if transparent else "L")
+    elif mode == "CMYK":
+        converted = _cmyk_to_rgb(picture, profile)
+        notes.append("CMYK is turned to sRGB")
     else:
-        converted = picture.convert("RGBA" if transparent else "RGB")
-    converted.info = {"icc_profile": profile} if profile and mode in ("RGB", "RGBA", "P", "PA") else {}
+        transparent = "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa")
+        grey = mode in ("1", "L", "LA", "La")
+        converted = picture.convert(
+            ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+        )
+        keep_profile = profile is not None
+    converted.info = {"notes": notes} | ({"icc_profile": profile} if keep_profile else {})
     return converted
 
 
@@ -130,16 +137,12 @@ def _cmyk_to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            converted = ImageCms.profileToProfile(
+            return ImageCms.profileToProfile(
                 picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
-            converted.info = {}
-            return converted
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile: the uncalibrated conversion below is what remains
-    converted = picture.convert("RGB")
-    converted.info = {}
-    return converted
+    return picture.convert("RGB")
 
 
 def write_image(

@@ -200,7 +200,7 @@ def auto_tile(
     if device.type == "cpu":
         budget -= 2 * 3 * output_pixels  # the result, and its copy in the image encoder
     smallest = (overlap // window + 2) * window
-    sides = (2 * window, 4 * window) if window >= 8 else (32, 64)
+    sides = probe_sides(window)
     peaks = [_SAFETY * _peak_bytes(model, side, device) for side in sides]
     slope = max((peaks[1] - peaks[0]) / (sides[1] ** 2 - sides[0] ** 2), peaks[1] / (2 * sides[1] ** 2))
     base = max(peaks[0] - slope * sides[0] ** 2, 0.0)
@@ -213,11 +213,17 @@ def auto_tile(
     return max(smallest, min(affordable, LARGEST_AUTO_TILE // window * window))
 
 
+def probe_sides(window: int) -> tuple[int, int]:
+    """Sides of the two small tiles that are measured; an image within the larger one needs no tiles."""
+    if window >= 32:
+        return window, 2 * window
+    return (2 * window, 4 * window) if window >= 8 else (32, 64)
+
+
 @torch.inference_mode()
 def _peak_bytes(model: nn.Module, side: int, device: torch.device) -> int:
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     probe = torch.zeros(1, 3, side, side, device=device, dtype=dtype)
-    model(probe)  # fills caches that stay
     with record([probe, *model.parameters(), *model.buffers()]) as trace:
         model(probe)
     return int(np.cumsum(trace.events().delta).max(initial=0)) + probe.nbytes

@@ -1,6 +1,6 @@
 """Which files a notebook depends on: itself, the modules that it imports, the data files that it names.
 
-Found by reading the code, not by running it; the Snakefile asks, so that a change re-runs only what it touches.
+Found by reading the code, not by running it; the Snakefile asks, so that a change re-runs what it touches.
 """
 
 from __future__ import annotations

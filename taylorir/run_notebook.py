@@ -171,6 +171,12 @@ def _prepare_for_book(executed: nbformat.NotebookNode, source: Path, *, seconds:
         tags = cell.metadata.setdefault("tags", [])
         if not {"hide-input", "remove-input", "remove-cell"} & set(tags):
             tags.append("hide-input")
+        if {"parameters", "injected-parameters"} & set(tags):
+            what = "defaults of the parameters" if "parameters" in tags else "parameters of this run"
+            cell.metadata["mystnb"] = {
+                "code_prompt_show": f"Show the {what}",
+                "code_prompt_hide": f"Hide the {what}",
+            }
         cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]  # progress bars
     recorded = executed.metadata["papermill"]
     recorded["input_path"], recorded["output_path"] = source.name, source.name

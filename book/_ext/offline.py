@@ -22,7 +22,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 def _set_path(app: Sphinx, config: Any) -> None:
     config.mathjax_path = f"mathjax/{SCRIPT}"
-    app.add_css_file("book.css")
 
 
 def _drop_remote(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

@@ -1,0 +1,191 @@
+"""What keeps the repository readable: imports point downward, small files, clean notebooks, equal pins."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from taylorir.notebook_inputs import imported_modules
+from taylorir.run_notebook import PRESETS, check_parameters, declared_parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "taylorir").rglob("*.py"))
+}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BOOK = ROOT / "book"
+
+# Some modules may import few others of the package, or none.
+MAY_IMPORT = {
+    "taylorir.images": set(),
+    "taylorir.metrics": set(),
+    "taylorir.provenance": set(),
+    "taylorir.report": set(),
+    "taylorir.datasets": {"taylorir.images"},
+}
+# What trains, measures and talks to the user; nothing that they are made of may import them.
+TOP = {"taylorir.train", "taylorir.evaluate", "taylorir.benchmark", "taylorir.attribution", "taylorir.cli"}
+CORE = {"attention", "position", "windows", "config", "swinir", "taylorswinir", "variants"}
+
+
+def imports_of(module: str) -> set[str]:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = {name for name in imported_modules(tree) if name in MODULES} - {module, "taylorir"}
+    return {name for name in names if not module.startswith(f"{name}.")}
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [path for name in listing.stdout.splitlines() if (path := ROOT / name).is_file()]
+
+
+# --- modules --------------------------------------------------------------------------------------
+
+
+def test_imports_have_no_cycle():
+    graph = {module: imports_of(module) for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in MAY_IMPORT if name in MODULES])
+def test_low_modules_import_only_what_they_may(module):
+    assert imports_of(module) <= MAY_IMPORT[module]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.removeprefix("taylorir.") in CORE])
+def test_models_do_not_know_what_uses_them(module):
+    assert not imports_of(module) & TOP
+
+
+def test_only_the_entry_point_imports_the_command_line():
+    assert {module for module in MODULES if "taylorir.cli" in imports_of(module)} <= {"taylorir.__main__"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("taylorir.report")])
+def test_reports_see_frames_and_arrays_never_torch(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert not list(imported_modules(tree, "torch"))
+
+
+@pytest.mark.parametrize(
+    "path", [*MODULES.values(), *sorted((BOOK / "_ext").glob("*.py"))], ids=lambda path: path.name
+)
+def test_files_stay_small_and_have_a_name_that_says_something(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
+    assert path.stem not in ("utils", "helpers", "misc", "common")
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.name == "__init__.py"
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stripped_and_valid(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_begin_with_their_question_and_their_parameters(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    first_code = next(cell for cell in cells if cell.cell_type == "code")
+    assert "parameters" in first_code.metadata.get("tags", [])
+    defaults = declared_parameters(nbformat.read(path, as_version=4))
+    assert defaults["preset"] == "cpu"
+    for preset in PRESETS:
+        check_parameters({"preset": preset}, defaults)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_hold_calls_and_prose_only(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        assert not re.search(r"tqdm\.(auto|notebook)|ipywidgets|\.backward\(\)", cell.source)
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.While), (
+                cell.source
+            )
+
+
+# --- the repository ---------------------------------------------------------------------------------
+
+
+def test_no_file_names_a_machine():
+    machine = re.compile(
+        "|".join(("/wo" + "rk/", "/ro" + "ot/", "/ho" + r"me/\w", "/Us" + r"ers/\w", r"[A-Z]:\\" + "Users"))
+    )
+    offenders = []
+    for path in tracked_files():
+        if path.suffix in (".safetensors", ".png", ".jpg", ".webp") or path.name == "LICENSE":
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        offenders += [f"{path.relative_to(ROOT)}: {match.group()}" for match in machine.finditer(text)]
+    assert offenders == []
+
+
+def test_committed_files_are_small_and_no_benchmark_image_is_among_them():
+    for path in tracked_files():
+        limit = 2 * 2**20 if path.suffix == ".safetensors" else 2**20
+        assert path.stat().st_size <= limit, path
+        assert path.suffix.lower() not in (".bmp", ".tif", ".tiff", ".npy", ".pth"), path
+
+
+def pins_of(lines: list[str]) -> dict[str, str]:
+    bare = [line.partition("#")[0].partition(";")[0].strip() for line in lines]
+    return dict(line.split("==") for line in bare if line and not line.startswith("-"))
+
+
+def test_conda_and_pip_install_the_same_versions():
+    pip = pins_of((ROOT / "requirements.txt").read_text().splitlines())
+    packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = pins_of(next(entry["pip"] for entry in packages if isinstance(entry, dict)))
+    assert pip == conda
+    assert all(re.fullmatch(r"[0-9][0-9a-z.]*", version) for version in pip.values())
+
+
+def test_every_dependency_of_the_package_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        re.match(r"[\w-]+", text).group().lower()
+        for text in [*project["dependencies"], *extras["book"], *extras["test"]]
+    }
+    pinned = {name.lower() for name in pins_of((ROOT / "requirements.txt").read_text().splitlines())}
+    assert wanted <= pinned
+
+
+def test_the_book_lists_every_notebook_module_and_test():
+    toc = (BOOK / "_toc.yml").read_text()
+    assert set(re.findall(r"_executed/(\w+)", toc)) == {path.stem for path in NOTEBOOKS}
+    api = set(re.findall(r"automodule:: (\S+)", (BOOK / "api.md").read_text()))
+    hidden = {name for name in MODULES if name.startswith("taylorir.kernels.") or name.endswith("__main__")}
+    assert api == set(MODULES) - hidden - {"taylorir"} | {
+        name for name in api if name.startswith("taylorir.kernels.")
+    }
+    crosswalk = (BOOK / "crosswalk.md").read_text()
+    for name in re.findall(r"`(tests/[\w/]+\.py)`", crosswalk):
+        assert (ROOT / name).is_file(), name

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 ORDER_LOOK = {1: ("#7f7f7f", ":"), 2: ("#D55E00", "-"), 4: ("#009E73", "--"), 6: ("#CC79A7", "-.")}
 DTYPE_LOOK = {"float32": ("#0072B2", "o"), "float16": ("#D55E00", "s"), "bfloat16": ("#009E73", "^")}
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_LOGARITHMIC = ("total_variation", "kl", "output_error")
 KIND_LOOK = {
     "softmax of q k^T / sqrt(d)": ("#0072B2", "-"),
     "softmax of the cosines": ("#56B4E9", "--"),
@@ -72,7 +73,8 @@ def plot_total_variation_bound(points: pd.DataFrame, curve: pd.DataFrame) -> Fig
             xscale="log", yscale="log", xlabel="largest |score|", title=f"order {order}", ylim=(1e-7, 1.5)
         )
     panels[0][0].set_ylabel("total variation, largest over queries")
-    panels[0][-1].legend(loc="lower right", fontsize=9)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -96,7 +98,7 @@ def plot_fidelity(rows: pd.DataFrame, metrics: Mapping[str, str], *, x: str = "t
                 markersize=3.5,
                 label=f"order {order}",
             )
-        axes.set(xlabel=x, title=label)
+        axes.set(xlabel=x, title=label, yscale="log" if metric in _LOGARITHMIC else "linear")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panels[0][0].legend(fontsize=9)

@@ -18,8 +18,6 @@ from taylorir.checkpoint import load_checkpoint
 from taylorir.datasets import NamedImage, image_files, iterate_images, make_pair
 from taylorir.images import (
     PADDING_MODES,
-    dihedral,
-    dihedral_inverse,
     imresize,
     pad_to_multiple,
     to_image,
@@ -222,6 +220,25 @@ def _self_ensemble(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
         return total / 8
 
     return ensemble
+
+
+def dihedral(image: torch.Tensor, index: int) -> torch.Tensor:
+    """One of the eight symmetries of a square: ``& 4`` transposes, then ``& 2`` flips rows, ``& 1`` columns.
+
+    Args:
+        image: ``[..., H, W]``.
+        index: 0..7; 0 is the identity.
+    """
+    image = image.transpose(-2, -1) if index & 4 else image
+    axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if index & bit]
+    return image.flip(axes) if axes else image
+
+
+def dihedral_inverse(image: torch.Tensor, index: int) -> torch.Tensor:
+    """Undo :func:`dihedral` with the same ``index``."""
+    axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if index & bit]
+    image = image.flip(axes) if axes else image
+    return image.transpose(-2, -1) if index & 4 else image
 
 
 def window_pixels(model: nn.Module) -> int:

@@ -40,7 +40,7 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
 
     Greyscale is replicated to three channels, palettes are resolved, transparency is composited on white,
     16-bit grey is scaled by 255/65535 and rounded (of 16-bit colour, Pillow keeps the upper 8 bits), CMYK
-    goes to sRGB through its embedded profile where it has one, the EXIF orientation is applied, and of an
+    goes to sRGB, through its embedded profile if it has one, the EXIF orientation is applied, and of an
     animation the first frame counts. An embedded RGB profile is not applied: the values are those in the
     file.
 
@@ -314,16 +314,12 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 def _mirror(indices: np.ndarray, n: int, *, repeat_edge: bool) -> np.ndarray:
     """Fold any integer index into 0..n-1 by reflection, as often as it takes."""
-    if repeat_edge:
-        folded = np.mod(indices, 2 * n)
-        return np.where(folded < n, folded, 2 * n - 1 - folded)
-    if n == 1:
-        return np.zeros_like(indices)
-    folded = np.mod(indices, 2 * n - 2)
-    return np.where(folded < n, folded, 2 * n - 2 - folded)
+    period = 2 * n if repeat_edge else max(2 * n - 2, 1)
+    folded = np.mod(indices, period)
+    return np.where(folded < n, folded, period - repeat_edge - folded)
 
 
-# -------------------------------------------------------------------------- luma, crop, tensors, pad, augment
+# -------------------------------------------------------------------------- ------------- luma, crop, tensors, pad
 
 
 def rgb_to_y(image: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
@@ -420,22 +416,3 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, mode: str = "reflect") -
             index = torch.from_numpy(_mirror(np.arange(target), n, repeat_edge=mode == "flip"))
             image = image.index_select(axis, index.to(image.device))
     return image
-
-
-def dihedral(image: torch.Tensor, index: int) -> torch.Tensor:
-    """One of the eight symmetries of a square: ``& 4`` transposes, then ``& 2`` flips rows, ``& 1`` columns.
-
-    Args:
-        image: ``[..., H, W]``.
-        index: 0..7; 0 is the identity.
-    """
-    image = image.transpose(-2, -1) if index & 4 else image
-    axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if index & bit]
-    return image.flip(axes) if axes else image
-
-
-def dihedral_inverse(image: torch.Tensor, index: int) -> torch.Tensor:
-    """Undo :func:`dihedral` with the same ``index``."""
-    axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if index & bit]
-    image = image.flip(axes) if axes else image
-    return image.transpose(-2, -1) if index & 4 else image

@@ -84,7 +84,7 @@ class PatchPool:
 
         Returns:
             int64 ``[B, 4]``: image, top, left (LR pixels), symmetry 0..7 as in
-            :func:`taylorir.images.dihedral`.
+            :func:`taylorir.evaluate.dihedral`.
         """
         random = np.random.default_rng((seed, step))
         image = random.integers(len(self._sizes), size=batch_size)

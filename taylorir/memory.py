@@ -21,12 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn.functional import l1_loss
 
 from taylorir.allocations import AllocationTrace, Events, cuda_attention_kernels, record
+from taylorir.kernels import segments
 from taylorir.original import as_in_original
 from taylorir.variants import VARIANTS, build_model
+from taylorir.windows import window_regions
 
 METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
@@ -143,8 +145,28 @@ def account(point: Point, *, whole: bool = False, cuda_kernels: bool = True) -> 
 def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> StepTrace:
     with torch.device("meta"):
         model = build(point, depths=depths)
-    with FakeTensorMode(), cuda_attention_kernels() if cuda_kernels else nullcontext():
+    kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
+    with FakeTensorMode(allow_non_fake_inputs=True), kernels, _known_regions(point):
         return trace_step(_on_cpu(model), point)
+
+
+@contextmanager
+def _known_regions(point: Point) -> Iterator[None]:
+    """Let the efficient form see the labels of shifted windows, which have no values on fake tensors."""
+    padded = -(-point.lr_size // point.window_size) * point.window_size
+
+    def segments_of(regions: Tensor) -> list[segments.Segment]:
+        with unset_fake_temporarily():
+            labels = window_regions(
+                padded, padded, point.window_size, point.window_size // 2, torch.device("cpu")
+            )
+            return real(labels.repeat(point.batch, 1))
+
+    real, segments.segments_of = segments.segments_of, segments_of
+    try:
+        yield
+    finally:
+        segments.segments_of = real
 
 
 _shared_trace = functools.lru_cache(maxsize=64)(_fake_trace)

@@ -22,7 +22,7 @@ from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
 from taylorir.config import ModelConfig
 from taylorir.swin2sr import has_swin2sr_attention, taylorize_swin2sr
 from taylorir.swinir import SwinIR, WindowAttention
-from taylorir.windows import window_mask, window_regions
+from taylorir.windows import NUM_REGIONS, window_mask, window_regions
 
 
 class TaylorWindowAttention(WindowAttention):
@@ -146,7 +146,8 @@ def taylor_efficient_published(
 
     Args:
         q, k, v: [..., H, N, d].
-        temperature, regions, scale_output: as in :func:`taylorir.attention.taylor_efficient`.
+        temperature, scale_output: as in :func:`taylorir.attention.taylor_efficient`.
+        regions: labels 0..3 as :func:`taylorir.windows.window_regions` gives them, [..., N].
     """
     tokens, width = q.shape[-2:]
     if isinstance(temperature, Tensor):
@@ -163,7 +164,7 @@ def taylor_efficient_published(
     if regions is None:
         y = read_out(v1)
     else:
-        members = [(regions == label)[..., None, :, None] for label in range(int(regions.max()) + 1)]
+        members = [(regions == label)[..., None, :, None] for label in range(NUM_REGIONS)]
         y = sum(member * read_out(v1 * member) for member in members)
     y = y[..., :-1] / y[..., -1:]
     return y * (tokens / width) ** 0.5 if scale_output else y

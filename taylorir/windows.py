@@ -26,6 +26,9 @@ from torch.nn import functional
 CACHE_BYTES = 48 * 2**20
 """Most bytes that the tensors kept for one geometry function may take, all shapes together."""
 
+NUM_REGIONS = 4
+"""Labels of :func:`window_regions`: 0 .. 3."""
+
 
 def _cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.

@@ -120,7 +120,10 @@ def run_notebook(
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix=f".{source.stem}.", dir=target.parent) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{source.stem}.", dir=target.parent) as folder,
+        tempfile.TemporaryDirectory(prefix="kernel.") as sockets,
+    ):
         part = Path(folder) / target.name
         try:
             papermill.execute_notebook(
@@ -130,10 +133,10 @@ def run_notebook(
                 kernel_name="python3",
                 request_save_on_cell_execute=False,
                 progress_bar=_progress(source.stem),
-                config=_private_sockets(),
+                config=_kernel_sockets(Path(sockets)),
             )
         except PapermillExecutionError as error:
-            raise NotebookError(f"{source.name}: cell {error.exec_count} failed\n{error}") from None
+            raise NotebookError(f"{source.name}: In [{error.exec_count}] failed\n{error}") from None
         except RuntimeError as error:  # nbclient.exceptions.DeadKernelError
             raise NotebookError(f"{source.name}: the kernel stopped before the last cell: {error}") from None
         executed = nbformat.read(part, as_version=4)
@@ -192,11 +195,13 @@ def _prepare_for_book(executed: nbformat.NotebookNode, source: Path, *, seconds:
     }
 
 
-def _private_sockets() -> Any:
-    """Kernels talk over sockets in a private folder: no ports that two jobs could both take."""
+def _kernel_sockets(folder: Path) -> Any:
+    """Kernels talk over sockets in a folder of their own: no ports that two jobs could both take."""
     from traitlets.config import Config
 
-    return Config() if sys.platform == "win32" else Config({"KernelManager": {"transport": "ipc"}})
+    if sys.platform == "win32":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "k")}})
 
 
 def _progress(name: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_a_whole_notebook_is_published_with_how_it_was_run(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("raise ValueError('no')", "cell 2 failed"),
+        ("raise ValueError('no')", r"In \[2\] failed"),
         ("import sys; sys.exit(0)", "cell 3 did not run to its end"),
         ("import os; os._exit(0)", "stopped before the last cell"),
     ],
@@ -198,7 +198,7 @@ def test_the_pipeline_resumes_after_a_failure_and_runs_only_what_changed(tmp_pat
     write_notebook(tmp_path / "notebooks" / "02_b.ipynb", "raise ValueError")
     targets = [f"book/_executed/{name}.ipynb" for name in ("01_a", "02_b")]
     first = snakemake(tmp_path, "--keep-going", *targets)
-    assert first.returncode == 1 and "02_b.ipynb: cell 2 failed" in first.stdout
+    assert first.returncode == 1 and "02_b.ipynb: In [3] failed" in first.stdout
     assert [(tmp_path / target).exists() for target in targets] == [True, False]
 
     before = (tmp_path / targets[0]).stat().st_mtime_ns

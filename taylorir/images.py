@@ -98,7 +98,7 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 picture.load()
-                picture = ImageOps.exif_transpose(picture)
+                ImageOps.exif_transpose(picture, in_place=True)
         except _DAMAGED as error:
             raise ValueError(f"{path} is damaged or cut short: {_one_line(error)}") from None
     try:
@@ -319,7 +319,7 @@ def _mirror(indices: np.ndarray, n: int, *, repeat_edge: bool) -> np.ndarray:
     return np.where(folded < n, folded, period - repeat_edge - folded)
 
 
-# -------------------------------------------------------------------------- ------------- luma, crop, tensors, pad
+# -------------------------------------------------------------------------------- luma, crop, tensors, pad
 
 
 def rgb_to_y(image: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:

@@ -22,13 +22,16 @@ import torch
 from torch import Tensor
 
 from taylorir.kernels.arguments import (
-    check_backend,
     check_bias,
     check_mask,
     check_qkv,
     check_regions,
     check_temperature,
 )
+from taylorir.kernels.backend import uses_triton
+from taylorir.kernels.chunked import taylor_efficient_chunked
+from taylorir.kernels.direct import taylor_direct_blocked
+from taylorir.kernels.segments import in_segments
 
 _EPSILON = 1e-12
 
@@ -138,19 +141,13 @@ def taylor_efficient(
     """
     q, k, v = check_qkv(q, k, v)
     regions = check_regions(regions, q)
-    check_backend(backend)
-    dtype = _compute_dtype(q)
-    tau = check_temperature(temperature, q, dtype)[:, None, None]
-    fq, fk = _features(tau * _unit(q.to(dtype))), _features(_unit(k.to(dtype)))
-    v1 = torch.nn.functional.pad(v.to(dtype), (0, 1), value=1.0)
-    if regions is None:
-        out = fq @ (fk.mT @ v1)
-    else:
-        out = torch.zeros_like(v1)
-        for label in regions.unique():
-            member = (regions == label)[..., None, :, None].to(dtype)
-            out = out + member * (fq @ (fk.mT @ (v1 * member)))
-    return (out[..., :-1] / out[..., -1:] * _output_scale(q, scale_output)).to(q.dtype)
+    tau = check_temperature(temperature, q, _compute_dtype(q))
+    scale = _output_scale(q, scale_output)
+    if uses_triton(backend, q):
+        from taylorir.kernels.triton_taylor import taylor_efficient_triton
+
+        return taylor_efficient_triton(q, k, v, tau, regions) * scale
+    return in_segments(taylor_efficient_chunked, q, k, v, tau, regions, scale)
 
 
 def taylor_attention(
@@ -182,10 +179,10 @@ def taylor_attention(
         return taylor_efficient(
             q, k, v, temperature=temperature, regions=regions, scale_output=scale_output, backend=backend
         )
-    check_backend(backend)
+    uses_triton(backend, q)
     regions = check_regions(regions, q)
-    mask = None if regions is None else (regions[..., None, :, None] == regions[..., None, None, :])
-    return taylor_direct(q, k, v, temperature=temperature, mask=mask, scale_output=scale_output)
+    tau = check_temperature(temperature, q, _compute_dtype(q))
+    return in_segments(taylor_direct_blocked, q, k, v, tau, regions, _output_scale(q, scale_output))
 
 
 def crossover_flops(head_dim: int) -> int:
@@ -233,13 +230,6 @@ def _unit(x: Tensor) -> Tensor:
     square = (x * x).sum(-1, keepdim=True)
     safe = square > _EPSILON**2
     return x * torch.where(safe, torch.where(safe, square, 1).rsqrt(), 0)
-
-
-def _features(x: Tensor) -> Tensor:
-    """f(x) [..., F] with f(x) . f(y) = 1 + x . y + (x . y)^2 / 2: 1, x_i, x_i^2 / sqrt(2), and x_i x_j for i < j."""
-    i, j = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
-    products = x[..., i] * x[..., j] * torch.where(i == j, math.sqrt(0.5), 1.0).to(x.dtype)
-    return torch.cat((torch.ones_like(x[..., :1]), x, products), dim=-1)
 
 
 def _output_scale(q: Tensor, scale_output: bool) -> float:

@@ -122,12 +122,6 @@ def check_regions(regions: Tensor | None, q: Tensor) -> Tensor | None:
     return regions.expand(shape)
 
 
-def check_backend(backend: str) -> None:
-    """Raises: ValueError: a backend other than auto, torch, triton."""
-    if backend not in ("auto", "torch", "triton"):
-        raise ValueError(f"backend must be 'auto', 'torch' or 'triton', got {backend!r}")
-
-
 def _check_broadcast(name: str, x: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
     fits = x.ndim <= len(shape) and all(
         size in (1, wanted) for size, wanted in zip(reversed(x.shape), reversed(shape), strict=False)

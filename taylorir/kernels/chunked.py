@@ -1,0 +1,181 @@
+"""TaylorShift attention in linear time, in plain PyTorch: features in cache-sized chunks, recomputed in backward.
+
+What is saved for backward: q, k, v as they came, the output, one normaliser a token and one small state a head.
+Every array is feature-major (tokens last), so that a feature is one multiplication of two rows of C tokens.
+
+Shape legend
+    B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
+    G   windows x heads of a tile, worked on at once
+    C   tokens of a chunk
+    n   d + 1: a row of ones and the d rows of a unit vector
+    F   features: n (n + 1) / 2 = 1 + d + d (d + 1) / 2
+    rows [G, n + n // 2, C]   ones, unit vector, and the first n // 2 rows of these again
+    features [G, F, C]; states [G, d_v + 1, F], the last row for the normaliser
+
+Features: with r = (1, x), the products r_i r_j over unordered pairs. Pairs are taken at equal distance s around a
+circle, (i, i + s mod n) for s = 0 .. n // 2: that meets each pair once, and makes all of the features one
+multiplication of r with shifted views of itself. 1 + t x.y + (t x.y)^2 / 2 is the sum over the features of x, times
+those of y, times those of the vector (t, .., t), halved where i = j > 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
+from taylorir.kernels.segments import Segment, Tile, tiles
+
+MAX_CHUNK = 1024
+
+
+def taylor_efficient_chunked(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
+) -> Tensor:
+    """Attention of each segment's tokens among themselves, with gradients for q, k, v and the temperature.
+
+    Args:
+        q, k: [B, H, N, d] of any strides and floating dtype; not normalised.
+        v: [B, H, N, d_v].
+        temperature: [H], of the dtype to compute in: float32 or float64.
+        segments: a partition of the B x N tokens.
+        output_scale: factor of the output.
+
+    Returns:
+        [B, H, N, d_v] of the dtype of q.
+    """
+    return _TaylorEfficient.apply(q, k, v, temperature, segments, output_scale)
+
+
+class _TaylorEfficient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, temperature, segments, output_scale):
+        y = torch.empty_like(v)
+        normaliser = temperature.new_empty((*q.shape[:-1], 1))
+        states = []
+        for tile in _tiles(q, segments):
+            state = _state(k, v, tile, temperature.dtype)
+            weighted = state * _state_weights(temperature[tile.heads], q, v, output_scale)
+            for chunk in tile.chunks:
+                features = _features(_circle(tile.load(q, chunk), temperature.dtype)[0])
+                out = torch.bmm(weighted.flatten(0, 1), features)  # [G, d_v + 1, C]
+                tile.store(normaliser, chunk, out[:, -1:])
+                tile.store(y, chunk, out[:, :-1].div_(out[:, -1:]))
+            states.append(state)
+        ctx.save_for_backward(q, k, v, temperature, y, normaliser, *states)
+        ctx.segments, ctx.output_scale = segments, output_scale
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        q, k, v, temperature, y, normaliser, *states = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dtemperature = torch.zeros_like(temperature)
+        dtype = temperature.dtype
+        for tile, state in zip(_tiles(q, ctx.segments), states, strict=True):
+            weights = _state_weights(temperature[tile.heads], q, v, ctx.output_scale)
+            weighted = (state * weights).flatten(0, 1)
+            dweighted = torch.zeros_like(weighted)
+            for chunk in tile.chunks:
+                rows, scale = _circle(tile.load(q, chunk), dtype)
+                features = _features(rows)
+                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, normaliser)))
+                torch.baddbmm(dweighted, dout, features.mT, out=dweighted)
+                dfeatures = torch.bmm(weighted.mT, dout)
+                tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
+            dweighted = dweighted.view_as(state)
+            if ctx.needs_input_grad[3]:
+                dweights = (dweighted * state).sum(0)
+                dtemperature[tile.heads] += _temperature_gradient(
+                    dweights, temperature[tile.heads], q, v, ctx.output_scale
+                )
+            dstate = (dweighted * weights).flatten(0, 1)
+            for chunk in tile.chunks:
+                rows, scale = _circle(tile.load(k, chunk), dtype)
+                features = _features(rows)
+                tile.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
+                dfeatures = torch.bmm(dstate.mT, value_rows(tile.load(v, chunk), dtype))
+                tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
+        return dq, dk, dv, dtemperature, None, None
+
+
+def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
+    n = q.shape[-1] + 1
+    return tiles(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
+
+
+def _state(k: Tensor, v: Tensor, tile: Tile, dtype: torch.dtype) -> Tensor:
+    """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [windows, heads, d_v + 1, F]."""
+    state = None
+    for chunk in tile.chunks:
+        features = _features(_circle(tile.load(k, chunk), dtype)[0])
+        values = value_rows(tile.load(v, chunk), dtype)
+        if state is None:
+            state = torch.bmm(values, features.mT)
+        else:
+            torch.baddbmm(state, values, features.mT, out=state)
+    return state.unflatten(0, tile.load(k, tile.chunks[0]).shape[:2])
+
+
+def _state_weights(temperature: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
+    """What a state is multiplied by between keys and queries: [heads, d_v + 1, F]."""
+    features = _features(_temperature_rows(temperature, q.shape[-1])).mT  # [heads, 1, F]
+    return features * _constant_weights(features, q, v, output_scale)
+
+
+def _temperature_gradient(
+    dweights: Tensor, temperature: Tensor, q: Tensor, v: Tensor, output_scale: float
+) -> Tensor:
+    """The gradient of the temperature [heads] from that of the weights [heads, d_v + 1, F]."""
+    rows = _temperature_rows(temperature, q.shape[-1])
+    dfeatures = (dweights * _constant_weights(dweights, q, v, output_scale)).sum(1)
+    return _rows_gradient(dfeatures[..., None], rows)[:, 1:].sum((1, 2))
+
+
+def _temperature_rows(temperature: Tensor, d: int) -> Tensor:
+    """(1, t, .., t) and its first rows again: [heads, n + n // 2, 1]."""
+    rows = temperature[:, None, None].repeat(1, d + 1 + (d + 1) // 2, 1)
+    rows[:, :: d + 1] = 1
+    return rows
+
+
+def _constant_weights(like: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
+    """1/2 for the squares, the output scale for the rows of v: [d_v + 1, F]."""
+    weights = like.new_full((v.shape[-1] + 1, like.shape[-1]), output_scale)
+    weights[-1] = 1
+    weights[:, 1 : q.shape[-1] + 1] *= 0.5
+    return weights
+
+
+def _circle(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return unit_rows(x, dtype, repeats=(x.shape[2] + 1) // 2)
+
+
+def _features(rows: Tensor) -> Tensor:
+    """[G, F, C] from rows [G, n + n // 2, C]: row i times row i + s, for s = 0 .. n // 2."""
+    n = _num_rows(rows)
+    shifted = rows.unfold(1, n, 1).mT  # [G, n // 2 + 1, n, C]
+    features = torch.empty(shifted.shape, dtype=rows.dtype, device=rows.device)
+    torch.mul(rows[:, None, :n], shifted, out=features)
+    return features.flatten(1, 2)[:, : n * (n + 1) // 2]
+
+
+def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
+    """The gradient of the first n rows [G, n, C] from that of the features [G, F, C]."""
+    n = _num_rows(rows)
+    drows = torch.zeros_like(rows)
+    for s in range(n // 2 + 1):
+        block = dfeatures[:, s * n : (s + 1) * n]  # [G, n, C]; of n // 2 rows for the last s of an even n
+        size = block.shape[1]
+        drows[:, :size].addcmul_(block, rows[:, s : s + size])
+        drows[:, s : s + size].addcmul_(block, rows[:, :size])
+    drows[:, : n // 2] += drows[:, n:]
+    return drows[:, :n]
+
+
+def _num_rows(rows: Tensor) -> int:
+    return (2 * rows.shape[1] + 2) // 3

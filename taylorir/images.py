@@ -101,10 +101,10 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
                 ImageOps.exif_transpose(picture, in_place=True)
         except _DAMAGED as error:
             raise ValueError(f"{path} is damaged or cut short: {_one_line(error)}") from None
-    try:
-        return _to_8_bit(picture)
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: {_one_line(error)}") from None
+        try:
+            return _to_8_bit(picture)
+        except _DAMAGED as error:
+            raise ValueError(f"{path}: {_one_line(error)}") from None
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:

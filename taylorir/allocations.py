@@ -39,8 +39,9 @@ class Events:
 
     def alive_at(self, position: int) -> set[int]:
         """Numbers of the storages that are alive before event ``position``."""
-        numbers, counts = np.unique(self.owner[:position], return_counts=True)
-        return set(numbers[counts % 2 == 1].tolist())
+        numbers, index = np.unique(self.owner[:position], return_inverse=True)
+        held = np.bincount(index, weights=self.delta[:position], minlength=len(numbers))
+        return set(numbers[held > 0].tolist())
 
 
 class AllocationTrace(TorchDispatchMode):
@@ -56,6 +57,7 @@ class AllocationTrace(TorchDispatchMode):
         self._owner: list[int] = []
         self._marks: dict[str, int] = {}
         self._made = 0
+        self._weight: dict[int, int] = {}
         self._alive: dict[int, tuple[int, weakref.ref]] = {}
         self._known = [tensor.untyped_storage() for tensor in known]  # kept, so that no address is used again
         for storage in self._known:
@@ -78,6 +80,48 @@ class AllocationTrace(TorchDispatchMode):
             KeyError: no operator was seen to make it.
         """
         return self._alive[tensor.untyped_storage()._cdata][0]
+
+    def repeat(self, before: int, start: int, times: int) -> None:
+        """Record the last round of a loop ``times`` more, as if the loop had gone on.
+
+        Two rounds that did the same are needed, so that what a round leaves to be released by the next (as a Python
+        variable does until it is set anew) is told from what it leaves to be kept, which then counts for every round.
+
+        Args:
+            before: position at which the round before began.
+            start: position at which the last round began.
+            times: how many more rounds.
+
+        Raises:
+            ValueError: the two rounds differ.
+        """
+        made_before = self._made_in(before, start)
+        made = self._made_in(start, len(self._delta))
+        if [size for _, size in made_before] != [size for _, size in made]:
+            raise ValueError("the rounds of the loop allocate differently")
+        heir = {old: new for (old, _), (new, _) in zip(made_before, made, strict=True)}
+        delta, owner = self._delta[start:], self._owner[start:]
+        own = {number for number, _ in made}
+        replaced = set()
+        for number in set(owner) - own:
+            if number not in heir:
+                raise ValueError("a round of the loop released what was made before the loop")
+            replaced.add(heir[number])
+        alive = {number for number, _ in self._alive.values()}
+        for number in (own & alive) - replaced:
+            self._weight[number] = self._weight.get(number, 1) + times
+        self._delta += times * delta
+        self._owner += times * [heir.get(number, number) for number in owner]
+
+    def _made_in(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """(number, bytes) of the storages made between two positions, in order."""
+        events = zip(self._owner[start:stop], self._delta[start:stop], strict=True)
+        return list({number: (number, size) for number, size in events if size > 0}.values())
+
+    @property
+    def position(self) -> int:
+        """Number of events so far."""
+        return len(self._delta)
 
     def events(self) -> Events:
         """What was recorded so far."""
@@ -116,7 +160,7 @@ class _Release:
     def __call__(self, _: weakref.ref) -> None:
         trace = self.trace
         trace._alive.pop(self.address, None)
-        trace._delta.append(-self.size)
+        trace._delta.append(-self.size * trace._weight.pop(self.number, 1))
         trace._owner.append(self.number)
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn.functional import l1_loss
 
 from taylorir.allocations import AllocationTrace, Events, cuda_attention_kernels, record
-from taylorir.kernels import segments
+from taylorir.kernels import chunked, segments
 from taylorir.original import as_in_original
 from taylorir.variants import VARIANTS, build_model
 from taylorir.windows import window_regions
@@ -147,7 +148,7 @@ def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> St
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
     with FakeTensorMode(allow_non_fake_inputs=True), kernels, _known_regions(point):
-        return trace_step(_on_cpu(model), point)
+        return trace_step(_on_cpu(model), point, shorten_loops=True)
 
 
 @contextmanager
@@ -273,14 +274,24 @@ def _alike(where: tuple[int, int], groups: int, blocks: int) -> tuple[int, int]:
     return (1, block if block == 0 else 1 + (block - 1) % 2)
 
 
-def trace_step(model: nn.Module, point: Point) -> StepTrace:
-    """Record a step of a model, on real tensors or, within ``FakeTensorMode``, on fake ones."""
+def trace_step(model: nn.Module, point: Point, *, shorten_loops: bool = False) -> StepTrace:
+    """Record a step of a model, on real tensors or, within ``FakeTensorMode``, on fake ones.
+
+    Args:
+        shorten_loops: run three rounds of the efficient form's loops and record the last as often as it would run;
+            the results of the step are then wrong, its allocations are not.
+    """
     train = point.mode == "train"
     lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size)
     hr = torch.rand(point.batch, 3, *2 * (point.upscale * point.lr_size,)) if train else None
     inputs = [lr] if hr is None else [lr, hr]
     model.train(train)
-    with record([*inputs, *model.parameters(), *model.buffers()]) as trace, _marked(model, trace):
+    with (
+        ExitStack() as stack,
+        record([*inputs, *model.parameters(), *model.buffers()]) as trace,
+        _marked(model, trace),
+    ):
+        stack.enter_context(_shortened(trace) if shorten_loops else nullcontext())
         if hr is not None:
             loss = l1_loss(model(lr), hr)
             trace.mark("backward")
@@ -297,6 +308,45 @@ def trace_step(model: nn.Module, point: Point) -> StepTrace:
         category[saved] = CATEGORIES.index("saved")
         category[np.isin(events.owner, list(gradients))] = CATEGORIES.index("gradients")
     return StepTrace(events, category, _bytes(inputs), train)
+
+
+@contextmanager
+def _shortened(trace: AllocationTrace) -> Iterator[None]:
+    """Let the loops over tiles and over their chunks run three rounds of a shape, the last counting for the rest."""
+
+    def rounds(items: Sequence, shape: Callable[[object], object]) -> Iterator:
+        for _, run in itertools.groupby(items, shape):
+            run = list(run)
+            starts = []
+            for item in run[:3]:
+                starts.append(trace.position)
+                yield item
+            if len(run) > 3:
+                trace.repeat(*starts[1:], len(run) - 3)
+
+    class Chunks(tuple):
+        def __iter__(self) -> Iterator:
+            return rounds(tuple(super().__iter__()), _length)
+
+    def tiles(*args: object) -> Iterator[segments.Tile]:
+        for tile in rounds(list(real(*args)), _tile_shape):
+            yield dataclasses.replace(tile, chunks=Chunks(tile.chunks))
+
+    real, chunked.tiles = chunked.tiles, tiles
+    try:
+        yield
+    finally:
+        chunked.tiles = real
+
+
+def _tile_shape(tile: segments.Tile) -> tuple:
+    return (_length(tile.windows), _length(tile.heads), *map(_length, tile.chunks))
+
+
+def _length(part: slice | Tensor) -> tuple[int, bool]:
+    if isinstance(part, slice):
+        return part.stop - part.start, True
+    return part.shape[0], False
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from torch.autograd.function import once_differentiable
 
 from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
+from taylorir.kernels.workspace import Workspace
 
 MAX_CHUNK = 1024
 
@@ -56,12 +57,13 @@ class _TaylorEfficient(torch.autograd.Function):
         y = torch.empty_like(v)
         normaliser = temperature.new_empty((*q.shape[:-1], 1))
         states = []
+        workspace = Workspace(temperature)
         for tile in _tiles(q, segments):
-            state = _state(k, v, tile, temperature.dtype)
-            weighted = state * _state_weights(temperature[tile.heads], q, v, output_scale)
+            state = _state(tile, k, v, workspace)
+            weighted = _by_head(state, _state_weights(temperature[tile.heads], q, v, output_scale))
             for chunk in tile.chunks:
-                features = _features(_circle(tile.load(q, chunk), temperature.dtype)[0])
-                out = torch.bmm(weighted.flatten(0, 1), features)  # [G, d_v + 1, C]
+                features = _features(_circle(tile.load(q, chunk), workspace.dtype)[0], workspace)
+                out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
                 tile.store(normaliser, chunk, out[:, -1:])
                 tile.store(y, chunk, out[:, :-1].div_(out[:, -1:]))
             states.append(state)
@@ -75,30 +77,30 @@ class _TaylorEfficient(torch.autograd.Function):
         q, k, v, temperature, y, normaliser, *states = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dtemperature = torch.zeros_like(temperature)
-        dtype = temperature.dtype
+        workspace = Workspace(temperature)
         for tile, state in zip(_tiles(q, ctx.segments), states, strict=True):
             weights = _state_weights(temperature[tile.heads], q, v, ctx.output_scale)
-            weighted = (state * weights).flatten(0, 1)
+            weighted = _by_head(state, weights)
             dweighted = torch.zeros_like(weighted)
             for chunk in tile.chunks:
-                rows, scale = _circle(tile.load(q, chunk), dtype)
-                features = _features(rows)
+                rows, scale = _circle(tile.load(q, chunk), workspace.dtype)
+                features = _features(rows, workspace)
                 dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, normaliser)))
                 torch.baddbmm(dweighted, dout, features.mT, out=dweighted)
-                dfeatures = torch.bmm(weighted.mT, dout)
+                dfeatures = torch.bmm(weighted.mT, dout, out=features)
                 tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
-            dweighted = dweighted.view_as(state)
             if ctx.needs_input_grad[3]:
-                dweights = (dweighted * state).sum(0)
+                dweights = (dweighted * state).unflatten(0, (-1, len(weights))).sum(0)
                 dtemperature[tile.heads] += _temperature_gradient(
                     dweights, temperature[tile.heads], q, v, ctx.output_scale
                 )
-            dstate = (dweighted * weights).flatten(0, 1)
+            dstate = _by_head(dweighted, weights)
             for chunk in tile.chunks:
-                rows, scale = _circle(tile.load(k, chunk), dtype)
-                features = _features(rows)
+                rows, scale = _circle(tile.load(k, chunk), workspace.dtype)
+                features = _features(rows, workspace)
                 tile.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
-                dfeatures = torch.bmm(dstate.mT, value_rows(tile.load(v, chunk), dtype))
+                values = value_rows(tile.load(v, chunk), workspace.dtype)
+                dfeatures = torch.bmm(dstate.mT, values, out=features)
                 tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
         return dq, dk, dv, dtemperature, None, None
 
@@ -108,22 +110,29 @@ def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
     return tiles(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
 
 
-def _state(k: Tensor, v: Tensor, tile: Tile, dtype: torch.dtype) -> Tensor:
-    """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [windows, heads, d_v + 1, F]."""
+def _state(tile: Tile, k: Tensor, v: Tensor, workspace: Workspace) -> Tensor:
+    """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [G, d_v + 1, F]."""
     state = None
     for chunk in tile.chunks:
-        features = _features(_circle(tile.load(k, chunk), dtype)[0])
-        values = value_rows(tile.load(v, chunk), dtype)
+        features = _features(_circle(tile.load(k, chunk), workspace.dtype)[0], workspace)
+        values = value_rows(tile.load(v, chunk), workspace.dtype)
         if state is None:
             state = torch.bmm(values, features.mT)
         else:
             torch.baddbmm(state, values, features.mT, out=state)
-    return state.unflatten(0, tile.load(k, tile.chunks[0]).shape[:2])
+    return state
+
+
+def _by_head(state: Tensor, weights: Tensor) -> Tensor:
+    """State [G, d_v + 1, F] times the weights of its head [heads, d_v + 1, F]."""
+    return (state.unflatten(0, (-1, len(weights))) * weights).flatten(0, 1)
 
 
 def _state_weights(temperature: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
     """What a state is multiplied by between keys and queries: [heads, d_v + 1, F]."""
-    features = _features(_temperature_rows(temperature, q.shape[-1])).mT  # [heads, 1, F]
+    features = _features(
+        _temperature_rows(temperature, q.shape[-1]), Workspace(temperature)
+    ).mT  # [heads, 1, F]
     return features * _constant_weights(features, q, v, output_scale)
 
 
@@ -155,21 +164,23 @@ def _circle(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return unit_rows(x, dtype, repeats=(x.shape[2] + 1) // 2)
 
 
-def _features(rows: Tensor) -> Tensor:
+def _features(rows: Tensor, workspace: Workspace) -> Tensor:
     """[G, F, C] from rows [G, n + n // 2, C]: row i times row i + s, for s = 0 .. n // 2."""
     n = _num_rows(rows)
-    shifted = rows.unfold(1, n, 1).mT  # [G, n // 2 + 1, n, C]
-    features = torch.empty(shifted.shape, dtype=rows.dtype, device=rows.device)
-    torch.mul(rows[:, None, :n], shifted, out=features)
-    return features.flatten(1, 2)[:, : n * (n + 1) // 2]
+    full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
+    features = workspace.take(rows.shape[0], n * (n + 1) // 2, rows.shape[2])
+    shifted = rows.unfold(1, n, 1)[:, :full].mT  # [G, full, n, C]
+    torch.mul(rows[:, None, :n], shifted, out=features[:, : full * n].unflatten(1, (full, n)))
+    if n % 2 == 0:
+        torch.mul(rows[:, : n // 2], rows[:, n // 2 : n], out=features[:, full * n :])
+    return features
 
 
 def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
     """The gradient of the first n rows [G, n, C] from that of the features [G, F, C]."""
     n = _num_rows(rows)
     drows = torch.zeros_like(rows)
-    for s in range(n // 2 + 1):
-        block = dfeatures[:, s * n : (s + 1) * n]  # [G, n, C]; of n // 2 rows for the last s of an even n
+    for s, block in enumerate(dfeatures.split(n, dim=1)):  # [G, n, C]; the last n // 2 rows of an even n
         size = block.shape[1]
         drows[:, :size].addcmul_(block, rows[:, s : s + size])
         drows[:, s : s + size].addcmul_(block, rows[:, :size])

@@ -57,9 +57,9 @@ _MINI_SWINIR = ModelConfig(
 )  # fmt: skip
 _MINI_TAYLOR = replace(_MINI_SWINIR, **_TAYLOR)
 _MINI = TrainConfig(
-    model=_MINI_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=2, num_iters=1200,
-    learning_rate=2e-3, betas=(0.9, 0.99), schedule="cosine", warmup_iters=40, ema_decay=0.99,
-    eval_every=100, log_every=20, checkpoint_every=100, keep_checkpoints=2,
+    model=_MINI_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=2000,
+    learning_rate=4e-3, betas=(0.9, 0.99), schedule="cosine", warmup_iters=50, ema_decay=0.99,
+    eval_every=200, log_every=20, checkpoint_every=200, keep_checkpoints=2,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 PACKAGE = "taylorir"
-DATA = ("data/manifest.csv", "data/results/*", "data/weights/*")
+DATA = ("data/*.csv", "data/results/*", "data/weights/*")
 
 
 def inputs_of(notebook: Path, root: Path = Path(".")) -> list[str]:

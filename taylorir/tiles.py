@@ -19,6 +19,7 @@ from taylorir.allocations import record
 
 UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 LARGEST_AUTO_TILE = 1024
+_MARGIN = 0.25  # share of an overlap, on each side, where the tile that ends there does not count
 _SAFETY = 1.25  # workspaces inside operators and the allocator's own waste are not in the trace
 _DEFAULT_SHARE = 0.5  # of what is free, when no budget is given
 
@@ -42,8 +43,9 @@ class Axis:
 def plan_axis(length: int, tile: int, overlap: int, window: int, upscale: int) -> Axis:
     """Place equal tiles evenly along an axis, all on the grid of windows.
 
-    So each tile sees the same windows as the whole image does. Neighbours overlap by at least ``overlap`` and
-    are blended by a raised cosine, which gives a tile's outermost pixels, the least certain ones, no weight.
+    So each tile sees the same windows as the whole image does. Neighbours overlap by at least ``overlap``
+    pixels. The outer quarters of an overlap, where the nearer border of one of the two tiles spoils it most,
+    are the other's alone; in the half between them a raised cosine blends.
 
     Args:
         length: of the axis, a multiple of ``window``.
@@ -89,7 +91,9 @@ def plan_axis(length: int, tile: int, overlap: int, window: int, upscale: int) -
 
 
 def _rise(count: int) -> np.ndarray:
-    return np.sin((np.arange(count) + 0.5) / count * np.pi / 2) ** 2
+    """Weights over an overlap, from 0 to 1: raised cosine in the middle half, flat in the outer quarters."""
+    across = ((np.arange(count) + 0.5) / count - _MARGIN) / (1 - 2 * _MARGIN)
+    return np.sin(np.clip(across, 0, 1) * np.pi / 2) ** 2
 
 
 def blend_strips(

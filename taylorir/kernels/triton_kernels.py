@@ -1,31 +1,37 @@
 """GPU kernels of the efficient form: three programs that serve forward and backward alike.
 
-The features x_i x_j of a token are products of two of its columns. They are formed in registers, as one operand of a
-matrix product, used there and dropped: no feature is written to memory, neither shared nor global.
+The features x_i x_j of a token are products of two of its columns. They are formed in registers, as operand of
+a matrix product, used there and dropped: none is written to memory, neither shared nor global.
 
-Algorithm. With x = tau q / |q|, k normalised likewise, w = 1 + x.k + (x.k)^2 / 2 and sums over the tokens of a segment:
+Algorithm. q stands for tau q / |q| and k for k / |k|; the weight of a pair is 1 + q.k + (q.k)^2 / 2; sums run
+over the n tokens of a segment, and over repeated i, j:
 
     (K1)  moments of (k, v, 1):    s = sum v,   A1_i = sum k_i v,   A2_ij = sum k_i k_j v
                                    t = sum k,   G_ij = sum k_i k_j
-    (K2)  read-out of x:           num = s + x_i A1_i + x_i x_j A2_ij / 2
-                                   den = n + x_i t_i  + x_i x_j G_ij / 2,      y = num / den
+    (K2)  read-out of q:           num = s + q_i A1_i + q_i q_j A2_ij / 2
+                                   den = n + q_i t_i  + q_i q_j G_ij / 2,      y = num / den
     (K3)  gradient of num, den:    g = dy / den,   h = - dy.y / den
-    (K4)  pull-back to x:          dx_i = A1_i.g + x_j A2_ij.g + h (t_i + G_ij x_j)
-    (K5)  dual moments of (x, g, h), by (K1) with G_ij = sum h x_i x_j and t = sum h x
-    (K6)  dv = read-out (K2) of k from the dual moments, dk = pull-back (K4) of (k, v, 1) to them
-    (K7)  through x = tau u, u = q / |q|:   dq = tau (du - u (u.du)) / |q|,   dtau = sum u.du,   du = dx here
+    (K4)  pull-back to q:          dq_i = A1_i.g + q_j A2_ij.g + h (t_i + G_ij q_j)
+    (K5)  dual moments:            those of (q, g, h), with t = sum h q, G_ij = sum h q_i q_j
+    (K6)  keys, from the dual:     dv = num of the read-out of k,   dk = pull-back of (k, v, 1)
+    (K7)  through x = tau u, u = q / |q|:   dq = tau (dx - u (u.dx)) / |q|,   dtau = sum u.dx
 
-so ``moments_kernel`` is (K1) and (K5), ``readout_kernel`` (K2) and dv, ``pullback_kernel`` (K4) and (K7) for q and for k.
-A2 is symmetric: ``moments_kernel`` and ``readout_kernel`` visit only the pairs I <= J of blocks of 16 columns.
+``moments_kernel`` is (K1) and (K5), ``readout_kernel`` (K2) and dv, ``pullback_kernel`` (K4), dk and (K7).
+
+Precision. Sums are float32. The rows enter the products as they are stored; 1 / |x|, tau and 1 / den multiply
+rows of the result, or the float32 side before it is rounded. So in bfloat16 features are rounded once. A few
+first-order products (A1, G) are taken in two parts, high and low, which costs little and keeps them exact.
 Every sum has a fixed order: results are the same bits on every run.
+
+A2 is symmetric: ``moments_kernel`` and ``readout_kernel`` visit only pairs I <= J of blocks of 16 columns.
 
 Shape legend
     B windows of all images, H heads, N tokens, d width of q and k, d_v width of v
     D, C     d and d_v padded to 16, 32 or 64; columns beyond d and d_v read as zero
     BN       tokens of a tile;  PAIRS of 16-column blocks I <= J, 256 features each
     segment  tokens that see each other: a window, or one region of it (rows gathered through ``order``)
-    high     [states, H, D * D + D, C]  A2 in rows i * D + j, then A1; in the operand dtype OP
-    low      [states, H, D * D + D + C] G, t, s; float32
+    high     [states, H, D * D * C]              A2 in rows i * D + j, in the operand dtype OP
+    low      [states, H, D * (C + D) + D + C]    A1, G, t, s; float32
 """
 
 from __future__ import annotations
@@ -64,10 +70,10 @@ def _tokens(order_ptr, window, first, end, N, BN: tl.constexpr, ORDERED: tl.cons
 
 @triton.jit
 def _rows(ptr, row, inside, stride: tl.constexpr, width: tl.constexpr, first, W: tl.constexpr):
-    """Columns first .. first + W - 1 of the rows as [BN, W] in float32, zero outside."""
+    """Columns first .. first + W - 1 of the rows: [BN, W], zero outside."""
     column = first + tl.arange(0, W)
     mask = inside[:, None] & (column[None, :] < width)
-    return tl.load(ptr + row[:, None] * stride + column[None, :], mask=mask, other=0.0).to(tl.float32)
+    return tl.load(ptr + row[:, None] * stride + column[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
@@ -75,36 +81,40 @@ def _columns(ptr, row, inside, stride: tl.constexpr, width: tl.constexpr, first,
     """The same as [W, BN]."""
     column = first + tl.arange(0, W)
     mask = inside[None, :] & (column[:, None] < width)
-    return tl.load(ptr + row[None, :] * stride + column[:, None], mask=mask, other=0.0).to(tl.float32)
+    return tl.load(ptr + row[None, :] * stride + column[:, None], mask=mask, other=0.0)
 
 
 @triton.jit
-def _inverse_norm(square):
-    """1 / |x| from |x|^2; zero where |x| is not above 1e-12, so that a zero vector stays zero."""
+def _inverse_norm(x):
+    """1 / |x| of each row; zero where |x| is not above 1e-12, so that a zero vector stays zero."""
+    x = x.to(tl.float32)
+    square = tl.sum(x * x, 1)
     safe = square > 1e-24
     return tl.where(safe, tl.rsqrt(tl.where(safe, square, 1.0)), 0.0)
 
 
 @triton.jit
-def _values(
-    z_ptr, den_ptr, row, inside, z_sn: tl.constexpr, dv: tl.constexpr, C: tl.constexpr, QUERY: tl.constexpr
-):
-    """v of a key, or g = dy / den of a query (K3): [BN, C]."""
-    z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
-    if QUERY:
-        z = z * (1.0 / tl.load(den_ptr + row, mask=inside, other=1.0))[:, None]
-    return z
+def _operand(x, OP: tl.constexpr, PRECISION: tl.constexpr):
+    """x as a matrix product takes it; for tf32, made by cutting bits off, rounded to nearest first."""
+    x = x.to(OP)
+    if PRECISION == "tf32":
+        x = ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return x
 
 
 @triton.jit
-def _weights(
-    z, y_ptr, row, inside, y_sn: tl.constexpr, dv: tl.constexpr, C: tl.constexpr, QUERY: tl.constexpr
-):
-    """1 of a key, or h = - g.y of a query (K3): [BN]."""
-    if QUERY:
-        return -tl.sum(z * _rows(y_ptr, row, inside, y_sn, dv, 0, C), 1)
-    else:
-        return tl.where(inside, 1.0, 0.0)
+def _product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
+    """sum + a b, accumulated in float32."""
+    return tl.dot(_operand(a, OP, PRECISION), _operand(b, OP, PRECISION), sum, input_precision=PRECISION)
+
+
+@triton.jit
+def _exact_product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
+    """sum + a b for rows a as stored and b in float32, with b in two parts where one would round it."""
+    sum = _product(a, b, sum, OP, PRECISION)
+    if OP == tl.bfloat16 or PRECISION == "tf32":
+        sum = _product(a, b - _operand(b, OP, PRECISION).to(tl.float32), sum, OP, PRECISION)
+    return sum
 
 
 @triton.jit
@@ -151,7 +161,7 @@ def moments_kernel(
     OP: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """(K1), (K5). One program a (segment, split of its tokens, head, job): each pair of blocks is a job, A1 and low the last."""
+    """(K1), (K5). One program a (segment, split of its tokens, head, job): pairs of blocks, then low."""
     BLOCKS: tl.constexpr = D // 16
     PAIRS: tl.constexpr = BLOCKS * (BLOCKS + 1) // 2
     pid = tl.program_id(0)
@@ -159,19 +169,19 @@ def moments_kernel(
     head = pid // (PAIRS + 1) % H
     split = pid // ((PAIRS + 1) * H) % SPLITS
     state = pid // ((PAIRS + 1) * H * SPLITS)  # repetition of the windows * segments + segment
-    segment, window, start, end, count = _span(table_ptr, state % segments, N, 0, ORDERED)
+    _segment, window, start, end, count = _span(table_ptr, state % segments, N, 0, ORDERED)
     batch = (state // segments * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
     y_ptr += batch * y_sb + head * y_sh
     den_ptr += (batch * H + head) * N
     place = ((state * SPLITS + split) * H + head).to(tl.int64)
-    high_ptr += place * ((D * D + D) * C)
-    low_ptr += place * (D * D + D + C)
+    high_ptr += place * (D * D * C)
+    low_ptr += place * (D * (C + D) + D + C)
     share = tl.cdiv(count, SPLITS * BN) * BN
     begin = start + split * share
     end = tl.minimum(end, begin + share)
-    scale = tl.load(tau_ptr + head) if QUERY else 1.0
+    tau = tl.load(tau_ptr + head) if QUERY else 1.0
     c = tl.arange(0, C)
 
     if job < PAIRS:
@@ -179,23 +189,21 @@ def moments_kernel(
         a2 = tl.zeros((256, C), tl.float32)
         for first in range(begin, end, BN):
             row, inside = _tokens(order_ptr, window, first, end, N, BN, ORDERED)
-            z = _values(z_ptr, den_ptr, row, inside, z_sn, dv, C, QUERY)
-            x = _columns(x_ptr, row, inside, x_sn, d, 0, D)
-            norm = (_inverse_norm(tl.sum(x * x, 0)) * scale)[None, :]
-            if D == 16:
-                left = x * norm
-                right = left
-            else:
-                left = _columns(x_ptr, row, inside, x_sn, d, I * 16, 16) * norm
-                right = _columns(x_ptr, row, inside, x_sn, d, J * 16, 16) * norm
-            features = (left[:, None, :] * right[None, :, :]).to(OP)
-            a2 = tl.dot(tl.reshape(features, (256, BN)), z.to(OP), a2, input_precision=PRECISION)
+            scale = _inverse_norm(_rows(x_ptr, row, inside, x_sn, d, 0, D)) * tau
+            scale *= scale
+            if QUERY:
+                scale /= tl.load(den_ptr + row, mask=inside, other=1.0)
+            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32) * scale[:, None]
+            left = _columns(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP)
+            right = _columns(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
+            features = tl.reshape(left[:, None, :] * right[None, :, :], (256, BN))
+            a2 = _product(features, z, a2, OP, PRECISION)
         r = tl.arange(0, 256)
-        i = I * 16 + r // 16
-        j = J * 16 + r % 16
-        tl.store(high_ptr + (i * D + j)[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
+        ij = (I * 16 + r // 16) * D + J * 16 + r % 16
+        ji = (J * 16 + r % 16) * D + I * 16 + r // 16
+        tl.store(high_ptr + ij[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
         if I != J:
-            tl.store(high_ptr + (j * D + i)[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
+            tl.store(high_ptr + ji[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
     else:
         i = tl.arange(0, D)
         a1 = tl.zeros((D, C), tl.float32)
@@ -204,19 +212,23 @@ def moments_kernel(
         t = tl.zeros((D,), tl.float32)
         for first in range(begin, end, BN):
             row, inside = _tokens(order_ptr, window, first, end, N, BN, ORDERED)
-            z = _values(z_ptr, den_ptr, row, inside, z_sn, dv, C, QUERY)
-            weight = _weights(z, y_ptr, row, inside, y_sn, dv, C, QUERY)
-            x = _columns(x_ptr, row, inside, x_sn, d, 0, D)
-            x = x * (_inverse_norm(tl.sum(x * x, 0)) * scale)[None, :]
-            weighted = x * weight[None, :]
-            a1 = tl.dot(x.to(OP), z.to(OP), a1, input_precision=PRECISION)
-            gram = tl.dot(weighted.to(OP), tl.trans(x).to(OP), gram, input_precision=PRECISION)
+            x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
+            scale = _inverse_norm(x) * tau
+            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32)
+            weight = tl.where(inside, 1.0, 0.0)
+            if QUERY:  # (K3)
+                z *= (1.0 / tl.load(den_ptr + row, mask=inside, other=1.0))[:, None]
+                weight = -tl.sum(z * _rows(y_ptr, row, inside, y_sn, dv, 0, C).to(tl.float32), 1)
+            weighted = x.to(tl.float32) * (weight * scale)[:, None]
+            transposed = tl.trans(x)
+            a1 = _exact_product(transposed, z * scale[:, None], a1, OP, PRECISION)
+            gram = _exact_product(transposed, weighted * scale[:, None], gram, OP, PRECISION)
             s += tl.sum(z, 0)
-            t += tl.sum(weighted, 1)
-        tl.store(high_ptr + (D * D + i)[:, None] * C + c[None, :], a1.to(high_ptr.dtype.element_ty))
-        tl.store(low_ptr + i[:, None] * D + tl.arange(0, D)[None, :], gram)
-        tl.store(low_ptr + D * D + i, t)
-        tl.store(low_ptr + D * D + D + c, s)
+            t += tl.sum(weighted, 0)
+        tl.store(low_ptr + i[:, None] * C + c[None, :], a1)
+        tl.store(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :], gram)
+        tl.store(low_ptr + D * (C + D) + i, t)
+        tl.store(low_ptr + D * (C + D) + D + c, s)
 
 
 @triton.jit
@@ -262,40 +274,35 @@ def readout_kernel(
     x_ptr += batch * x_sb + head * x_sh
     out_ptr += batch * out_sb + head * out_sh
     place = ((repetition * segments + segment) * H + head).to(tl.int64)
-    high_ptr += place * ((D * D + D) * C)
-    low_ptr += place * (D * D + D + C)
+    high_ptr += place * (D * D * C)
+    low_ptr += place * (D * (C + D) + D + C)
     row, inside = _tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
     r = tl.arange(0, 256)
 
     x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
-    scale = _inverse_norm(tl.sum(x * x, 1))
+    scale = _inverse_norm(x)
     if QUERY:
         scale *= tl.load(tau_ptr + head)
-    x = x * scale[:, None]
-    a1 = tl.load(high_ptr + (D * D + i)[:, None] * C + c[None, :])
-    s = tl.load(low_ptr + D * D + D + c)
-    num = tl.dot(x.to(OP), a1, input_precision=PRECISION) + s[None, :]
+    second = tl.zeros((BN, C), tl.float32)
     for pair in range(PAIRS):
         I, J = _block_pair(pair, BLOCKS)
-        if D == 16:
-            left = x * 0.5
-            right = x
-        else:
-            factor = scale * tl.where(
-                I == J, 0.5, 1.0
-            )  # off the diagonal a pair stands for (I, J) and (J, I)
-            left = _rows(x_ptr, row, inside, x_sn, d, I * 16, 16) * factor[:, None]
-            right = _rows(x_ptr, row, inside, x_sn, d, J * 16, 16) * scale[:, None]
+        factor = tl.where(I == J, 0.5, 1.0).to(OP)  # off the diagonal a pair stands for (I, J) and (J, I)
+        left = _rows(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP) * factor
+        right = _rows(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
+        features = tl.reshape(left[:, :, None] * right[:, None, :], (BN, 256))
         a2 = tl.load(high_ptr + ((I * 16 + r // 16) * D + J * 16 + r % 16)[:, None] * C + c[None, :])
-        features = (left[:, :, None] * right[:, None, :]).to(OP)
-        num = tl.dot(tl.reshape(features, (BN, 256)), a2, num, input_precision=PRECISION)
+        second = _product(features, a2, second, OP, PRECISION)
+    a1 = tl.load(low_ptr + i[:, None] * C + c[None, :])
+    s = tl.load(low_ptr + D * (C + D) + D + c)
+    num = _exact_product(x, a1, tl.zeros((BN, C), tl.float32), OP, PRECISION)
+    num = s[None, :] + scale[:, None] * (num + scale[:, None] * second)
     if QUERY:
-        t = tl.load(low_ptr + D * D + i)
-        gram = tl.load(low_ptr + i[:, None] * D + tl.arange(0, D)[None, :])
-        xg = tl.dot(x.to(OP), gram.to(OP), input_precision=PRECISION)
-        den = count + tl.sum(x * (t[None, :] + 0.5 * xg), 1)
+        t = tl.load(low_ptr + D * (C + D) + i)
+        gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
+        xg = _exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION) * scale[:, None]
+        den = count + scale * tl.sum(x.to(tl.float32) * (t[None, :] + 0.5 * xg), 1)
         tl.store(den_ptr + (batch * H + head) * N + row, den, mask=inside)
         num = num * (1.0 / den)[:, None]
     mask = inside[:, None] & (c[None, :] < dv)
@@ -348,7 +355,7 @@ def pullback_kernel(
     head = pid % H
     tile = pid // H % tiles
     repetition = pid // (H * tiles)
-    segment, window, start, end, count = _span(table_ptr, tile, N, BN, ORDERED)
+    segment, window, start, end, _count = _span(table_ptr, tile, N, BN, ORDERED)
     batch = (repetition * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
@@ -356,32 +363,39 @@ def pullback_kernel(
     dx_ptr += batch * dx_sb + head * dx_sh
     den_ptr += (batch * H + head) * N
     place = ((repetition * segments + segment) * H + head).to(tl.int64)
-    high_ptr += place * ((D * D + D) * C)
-    low_ptr += place * (D * D + D + C)
+    high_ptr += place * (D * D * C)
+    low_ptr += place * (D * (C + D) + D + C)
     row, inside = _tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
     r = tl.arange(0, 256)
 
+    z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
+    weight = tl.where(inside, 1.0, 0.0)  # 1 of a key, 1 / den of a query
+    h = weight
+    if QUERY:  # (K3)
+        weight /= tl.load(den_ptr + row, mask=inside, other=1.0)
+        y = _rows(y_ptr, row, inside, y_sn, dv, 0, C)
+        h = -weight * tl.sum(z.to(tl.float32) * y.to(tl.float32), 1)
+    z = z.to(OP)
     x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
-    inverse = _inverse_norm(tl.sum(x * x, 1))
+    inverse = _inverse_norm(x)
     tau = tl.load(tau_ptr + head) if QUERY else 1.0
-    unit = x * inverse[:, None]
     scale = inverse * tau
-    z = _values(z_ptr, den_ptr, row, inside, z_sn, dv, C, QUERY)
-    weight = _weights(z, y_ptr, row, inside, y_sn, dv, C, QUERY)
 
-    t = tl.load(low_ptr + D * D + i)
-    gram = tl.load(low_ptr + i[:, None] * D + tl.arange(0, D)[None, :])
-    xg = tl.dot((unit * tau).to(OP), gram.to(OP), input_precision=PRECISION)
-    du = weight[:, None] * (t[None, :] + xg)
-    a1 = tl.load(high_ptr + (D * D + i)[None, :] * C + c[:, None])
-    du = tl.dot(z.to(OP), a1, du, input_precision=PRECISION)
+    second = tl.zeros((BN, D), tl.float32)
     for first in range(0, D, STEP):
-        left = _rows(x_ptr, row, inside, x_sn, d, first, STEP) * scale[:, None]
+        left = _rows(x_ptr, row, inside, x_sn, d, first, STEP).to(OP)
+        features = tl.reshape(left[:, :, None] * z[:, None, :], (BN, 256))
         a2 = tl.load(high_ptr + (first * C + r)[:, None] + i[None, :] * (D * C))  # rows (j, c), columns i
-        features = (left[:, :, None] * z[:, None, :]).to(OP)
-        du = tl.dot(tl.reshape(features, (BN, 256)), a2, du, input_precision=PRECISION)
+        second = _product(features, a2, second, OP, PRECISION)
+    a1 = tl.load(low_ptr + i[None, :] * C + c[:, None])
+    du = _exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    t = tl.load(low_ptr + D * (C + D) + i)
+    gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
+    xg = _exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    du = weight[:, None] * (du + scale[:, None] * second) + h[:, None] * (t[None, :] + scale[:, None] * xg)
+    unit = x.to(tl.float32) * inverse[:, None]
 
     along = tl.sum(unit * du, 1)
     if QUERY:

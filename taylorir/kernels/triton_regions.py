@@ -1,8 +1,8 @@
 """Regions as segments: which tokens see each other, sorted so that each region is one run of rows.
 
-A segment is one region of one window. The kernels work on segments, so that a window costs the same however many
-regions it has, and the number of regions has no bound. Sorting needs one look at the labels from the host; the result
-is kept for the labels last seen (a model passes the same ones in every block and at every step).
+A segment is one region of one window. The kernels work on segments, so that a window costs the same however
+many regions it has, and their number has no bound. Sorting needs one look at the labels from the host; the
+result is kept for the labels last seen (a model passes the same ones in every block and at every step).
 
 Shape legend
     P windows that the labels distinguish; the batch repeats them
@@ -44,8 +44,8 @@ _seen: OrderedDict[tuple, Segments] = OrderedDict()
 def segments_of(labels: Tensor, tile_size: int) -> Segments:
     """Segments of the labels [..., N]; axes that only repeat (stride 0) are windows counted once.
 
-    The labels are looked at on the host (which waits for the device) unless the same tensor, unchanged, was among the
-    last ones asked for; so before capturing a CUDA graph, run once.
+    The labels are looked at on the host (which waits for the device) unless the same tensor, unchanged, was
+    among the last ones asked for; so run once before capturing a CUDA graph.
     """
     key = _key(labels, tile_size)
     if key is not None and key in _seen:

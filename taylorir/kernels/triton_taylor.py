@@ -1,19 +1,19 @@
 """The efficient form on a GPU: :mod:`triton_kernels` as PyTorch operators with gradients.
 
-``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile`` (one node each, shapes known by
-their fake versions). Saved for backward: q, k, v, y, den [B, H, N] and the moments, nothing that grows with N times
-features.
+``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile``: one node each,
+whose fake versions know the shapes. Saved for backward: q, k, v, y, den [B, H, N] and the moments.
 
 Shape legend
     B windows of all images, H heads, N tokens, d width of q and k, d_v width of v and y
-    D, C d and d_v padded to 16, 32 or 64 inside the kernels; F1 = D * D + D rows of moments a head
+    D, C d and d_v padded to 16, 32 or 64 inside the kernels; ``high`` and ``low`` are the moments
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import importlib.util
 import os
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,26 +25,50 @@ MAX_HEAD_DIM = 64
 _ENOUGH_PROGRAMS = 512  # below this many, the tokens of a segment are split over programs
 
 
-@dataclasses.dataclass(frozen=True)
-class LaunchConfig:
-    """Tokens of a tile, and warps of a program, of each kernel; ``gpu_benchmark --tune`` measures others."""
+class Launch(NamedTuple):
+    """How a kernel is compiled and cut up.
 
-    moments: tuple[int, int]
-    readout: tuple[int, int]
-    pullback: tuple[int, int]
+    Attributes:
+        tile_size: tokens of a tile.
+        num_warps: warps of a program.
+        num_stages: depth of the pipeline of loads.
+        maxnreg: registers of a thread at most, so that more programs share a multiprocessor; None: no limit.
+    """
+
+    tile_size: int
+    num_warps: int = 4
+    num_stages: int = 1
+    maxnreg: int | None = None
+
+    def options(self) -> dict[str, int]:
+        limit = {} if self.maxnreg is None else {"maxnreg": self.maxnreg}
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, **limit}
 
 
-# By the padded width max(D, C). Chosen from the compiler's counts of registers and instructions for sm_90.
-CONFIGS = {
-    16: LaunchConfig(moments=(64, 4), readout=(64, 4), pullback=(64, 4)),
-    32: LaunchConfig(moments=(64, 4), readout=(64, 4), pullback=(64, 4)),
-    64: LaunchConfig(moments=(32, 8), readout=(64, 4), pullback=(64, 4)),
+# By the padded width max(D, C). Chosen from the registers, spills and instructions that the compiler reports
+# for sm_90 (python -m taylorir.kernels.triton_report); gpu_benchmark --tune measures others on a GPU.
+CONFIGS: dict[int, dict[str, Launch]] = {
+    16: {
+        "moments": Launch(64, 4, 3, 128),
+        "readout": Launch(128, 4, 1, 128),
+        "pullback": Launch(64, 4, 1, 128),
+    },
+    32: {
+        "moments": Launch(32, 4, 3, 128),
+        "readout": Launch(128, 8, 1, 128),
+        "pullback": Launch(128, 8, 1, 128),
+    },
+    64: {"moments": Launch(32, 8, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
 }
-CONFIGS_FLOAT32 = {
-    16: LaunchConfig(moments=(32, 4), readout=(64, 4), pullback=(64, 4)),
-    32: LaunchConfig(moments=(32, 8), readout=(64, 4), pullback=(64, 4)),
-    64: LaunchConfig(moments=(32, 8), readout=(64, 8), pullback=(64, 8)),
+CONFIGS_FLOAT32: dict[int, dict[str, Launch]] = {
+    16: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
+    32: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
+    64: {"moments": Launch(32, 8, 1), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
 }
+
+
+# How float32 operands are multiplied; bfloat16 ones have one way.
+PRECISIONS = {torch.bfloat16: "ieee", torch.float16: "tf32", torch.float32: "tf32x3"}
 
 
 def is_available() -> bool:
@@ -52,6 +76,12 @@ def is_available() -> bool:
     if importlib.util.find_spec("triton") is None:
         return False
     return torch.cuda.is_available() or _interpreted()
+
+
+def supports(q: Tensor, v: Tensor | None = None) -> bool:
+    """Whether the kernels take tensors of this dtype and width, on this device."""
+    widths = [x.shape[-1] for x in (q, v) if x is not None]
+    return q.dtype in PRECISIONS and max(widths) <= MAX_HEAD_DIM and (q.is_cuda or _interpreted())
 
 
 def taylor_efficient_triton(
@@ -74,12 +104,12 @@ def taylor_efficient_triton(
     """
     q, k, v = check_qkv(q, k, v)
     regions = check_regions(regions, q)
-    if q.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+    if q.dtype not in PRECISIONS:
         raise TypeError(f"q must be bfloat16, float16 or float32 for the triton backend, got {q.dtype}")
     for name, x in (("q", q), ("v", v)):
         if x.shape[-1] > MAX_HEAD_DIM:
             raise ValueError(
-                f"{name} must have at most {MAX_HEAD_DIM} columns for the triton backend, got shape {list(x.shape)}"
+                f"{name} must be at most {MAX_HEAD_DIM} wide for the triton backend, got {list(x.shape)}"
             )
     if not (q.is_cuda or _interpreted()):
         raise ValueError(
@@ -99,7 +129,7 @@ def taylor_efficient_triton(
 def taylor_forward(
     q: Tensor, k: Tensor, v: Tensor, tau: Tensor, regions: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y [B, H, N, d_v], den [B, H, N] and the moments (K1), (K2) of q, k [B, H, N, d], v [B, H, N, d_v], tau [H]."""
+    """y [B, H, N, d_v], den [B, H, N] and the moments (K1), (K2); q, k, v [B, H, N, ...], tau [H]."""
     launch = _Launch(q, v, regions)
     q, k, v = map(_rows_dense, (q, k, v))
     y = _output_like(q, v.shape[-1])
@@ -143,9 +173,9 @@ def _(q, k, v, tau, regions):
         states = q.shape[0]
     else:
         states = torch.library.get_ctx().new_dynamic_size()
-    D, C = _padded(q.shape[-1]), _padded(v.shape[-1])
-    high = q.new_empty((states, q.shape[1], (D + 1) * D * C), dtype=_operand_dtype(q))
-    low = q.new_empty((states, q.shape[1], D * D + D + C), dtype=torch.float32)
+    D, C = padded(q.shape[-1]), padded(v.shape[-1])
+    high = q.new_empty((states, q.shape[1], D * D * C), dtype=_operand_dtype(q))
+    low = q.new_empty((states, q.shape[1], D * (C + D) + D + C), dtype=torch.float32)
     return y, den, high, low
 
 
@@ -181,88 +211,99 @@ class _Launch:
         self.place = q.device
         self.B, self.H, self.N, self.d = q.shape
         self.dv = v.shape[-1]
-        self.D, self.C = _padded(self.d), _padded(self.dv)
+        self.D, self.C = padded(self.d), padded(self.dv)
         self.dtype = _operand_dtype(q)
-        configs = CONFIGS if self.dtype == torch.bfloat16 else CONFIGS_FLOAT32
-        self.config = configs[max(self.D, self.C)]
-        self.precision = {torch.float32: "tf32x3", torch.float16: "tf32"}.get(q.dtype, "ieee")
+        self.precision = PRECISIONS[q.dtype]
+        self.configs = (CONFIGS if self.dtype == torch.bfloat16 else CONFIGS_FLOAT32)[max(self.D, self.C)]
         self.regions = regions
 
     def device(self):
-        return torch.cuda.device(self.place) if self.place.type == "cuda" else torch.no_grad()
+        return torch.cuda.device(self.place) if self.place.type == "cuda" else contextlib.nullcontext()
 
     def moments(self, x, z, y, den, tau, *, query: bool) -> tuple[Tensor, Tensor]:
-        tile_size, warps = self.config.moments
-        windows, segments, table, order = self._tables(tile_size, tiles=False)
+        """high and low of (k, v), or with ``query`` the dual ones of (q, dy / den)."""
+        config, D, C = self.configs["moments"], self.D, self.C
+        windows, segments, _, table, order = self._tables(config)
+        jobs = D // 16 * (D // 16 + 1) // 2 + 1
         states = self.B // windows * segments
-        jobs = self.D // 16 * (self.D // 16 + 1) // 2 + 1
         programs = states * self.H * jobs
-        splits = max(1, min(_ENOUGH_PROGRAMS // programs, self.N // (4 * tile_size)))
+        splits = max(1, min(_ENOUGH_PROGRAMS // programs, self.N // (4 * config.tile_size)))
         dtype = self.dtype if splits == 1 else torch.float32
-        high = x.new_empty((states, splits, self.H, (self.D + 1) * self.D * self.C), dtype=dtype)
-        low = x.new_empty((states, splits, self.H, self.D * self.D + self.D + self.C), dtype=torch.float32)
+        high = x.new_empty((states, splits, self.H, D * D * C), dtype=dtype)
+        low = x.new_empty((states, splits, self.H, D * (C + D) + D + C), dtype=torch.float32)
         self.kernels.moments_kernel[(programs * splits,)](
             x, z, y, den, tau, table, order, high, low,
-            *_outer(x), *_outer(z), *_outer(y), self.N, self.H, windows, segments,
-            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), d=self.d, dv=self.dv, D=self.D, C=self.C,
-            BN=tile_size, SPLITS=splits, **self._flags(query), num_warps=warps,
+            *_outer(x, z, y), self.N, self.H, windows, segments,
+            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), SPLITS=splits, **self._flags(config, query),
         )  # fmt: skip
         if splits == 1:
             return high[:, 0], low[:, 0]
         return high.sum(1).to(self.dtype), low.sum(1)
 
     def readout(self, x, tau, high, low, out, den, *, query: bool) -> None:
-        tile_size, warps = self.config.readout
-        windows, segments, table, order = self._tables(tile_size)
-        tiles = len(table) if self.regions is not None else -(-self.N // tile_size)
+        """y and den into ``out`` and ``den``, or without ``query`` dv into ``out``."""
+        config = self.configs["readout"]
+        windows, segments, tiles, table, order = self._tables(config, cut=True)
         self.kernels.readout_kernel[(self.B // windows * tiles * self.H,)](
             x, tau, table, order, high, low, out, den,
-            *_outer(x), *_outer(out), self.N, self.H, windows, segments, tiles,
-            x_sn=x.stride(2), out_sn=out.stride(2), d=self.d, dv=self.dv, D=self.D, C=self.C,
-            BN=tile_size, **self._flags(query), num_warps=warps,
+            *_outer(x, out), self.N, self.H, windows, segments, tiles,
+            x_sn=x.stride(2), out_sn=out.stride(2), **self._flags(config, query),
         )  # fmt: skip
 
     def pullback(self, x, z, y, den, tau, high, low, dx, *, query: bool) -> Tensor:
-        tile_size, warps = self.config.pullback
-        windows, segments, table, order = self._tables(tile_size)
-        tiles = len(table) if self.regions is not None else -(-self.N // tile_size)
+        """dq (returns dtau [H] too), or without ``query`` dk, into ``dx``."""
+        config = self.configs["pullback"]
+        windows, segments, tiles, table, order = self._tables(config, cut=True)
         dtau = tau.new_empty((self.B // windows * tiles if query else 1, self.H))
         self.kernels.pullback_kernel[(self.B // windows * tiles * self.H,)](
             x, z, y, den, tau, table, order, high, low, dx, dtau,
-            *_outer(x), *_outer(z), *_outer(y), *_outer(dx), self.N, self.H, windows, segments, tiles,
+            *_outer(x, z, y, dx), self.N, self.H, windows, segments, tiles,
             x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), dx_sn=dx.stride(2),
-            d=self.d, dv=self.dv, D=self.D, C=self.C, BN=tile_size, **self._flags(query), num_warps=warps,
+            **self._flags(config, query),
         )  # fmt: skip
         return dtau.sum(0)
 
-    def _tables(self, tile_size: int, tiles: bool = True) -> tuple[int, int, Tensor | None, Tensor | None]:
+    def _tables(
+        self, config: Launch, cut: bool = False
+    ) -> tuple[int, int, int, Tensor | None, Tensor | None]:
+        """Windows, segments, tiles of a repetition; the table of segments (``cut``: tiles); the order."""
         if self.regions is None:
-            return 1, 1, None, None
-        found = segments_of(self.regions, tile_size)
-        return found.windows, len(found.segments), found.tiles if tiles else found.segments, found.order
+            return 1, 1, -(-self.N // config.tile_size), None, None
+        found = segments_of(self.regions, config.tile_size)
+        table = found.tiles if cut else found.segments
+        return found.windows, len(found.segments), len(found.tiles), table, found.order
 
-    def _flags(self, query: bool) -> dict:
+    def _flags(self, config: Launch, query: bool) -> dict:
         import triton.language as tl
 
         operand = tl.bfloat16 if self.dtype == torch.bfloat16 else tl.float32
-        return dict(ORDERED=self.regions is not None, QUERY=query, OP=operand, PRECISION=self.precision)
+        shape = {"d": self.d, "dv": self.dv, "D": self.D, "C": self.C, "BN": config.tile_size}
+        kind = {
+            "ORDERED": self.regions is not None,
+            "QUERY": query,
+            "OP": operand,
+            "PRECISION": self.precision,
+        }
+        return {**shape, **kind, **config.options()}
 
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-def _padded(width: int) -> int:
+def padded(width: int) -> int:
+    """The width that the kernels pad d or d_v to."""
     return max(16, 1 << (width - 1).bit_length())
 
 
 def _operand_dtype(q: Tensor) -> torch.dtype:
-    """What the matrix products take: float16 has too little range for the gradients of moments, so goes as tf32."""
-    return torch.bfloat16 if q.dtype == torch.bfloat16 else torch.float32
+    """What the matrix products take. float16 lacks the range for gradients of moments, so goes as tf32, which
+    has its precision; the interpreter cannot multiply bfloat16."""
+    return torch.bfloat16 if q.dtype == torch.bfloat16 and not _interpreted() else torch.float32
 
 
-def _outer(x: Tensor) -> tuple[int, int]:
-    return x.stride(0), x.stride(1)
+def _outer(*tensors: Tensor) -> list[int]:
+    return [stride for x in tensors for stride in (x.stride(0), x.stride(1))]
 
 
 def _rows_dense(x: Tensor) -> Tensor:
@@ -270,7 +311,7 @@ def _rows_dense(x: Tensor) -> Tensor:
 
 
 def _output_like(x: Tensor, width: int) -> Tensor:
-    """Empty [B, H, N, width]; heads of a token next to each other where x has them so (views of a qkv projection)."""
+    """Empty [B, H, N, width], heads of a token side by side where x has them so (a view of projections)."""
     B, H, N, _ = x.shape
     if x.stride(1) < x.stride(2):
         return x.new_empty((B, N, H, width)).transpose(1, 2)

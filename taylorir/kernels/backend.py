@@ -20,11 +20,11 @@ def uses_triton(backend: str, q: Tensor) -> bool:
     if backend == "torch" or (backend == "auto" and q.device.type != "cuda"):
         return False
     try:
-        from taylorir.kernels.triton_taylor import is_available
+        from taylorir.kernels.triton_taylor import is_available, supports
     except ImportError:
         available = False
     else:
-        available = is_available()
+        available = is_available() and (backend == "triton" or supports(q))
     if backend == "triton" and not available:
         raise ValueError(
             f"backend 'triton' needs the package triton and a GPU, or TRITON_INTERPRET=1, for q on {q.device}; "

@@ -1,7 +1,7 @@
 """GPU kernels of the efficient form: three programs that serve forward and backward alike.
 
-The features x_i x_j of a token are products of two of its columns. They are formed in registers, as operand of
-a matrix product, used there and dropped: none is written to memory, neither shared nor global.
+The features x_i x_j of a token are products of two of its columns. They are formed in registers, as operand
+of a matrix product, used there and dropped: none is written to memory, neither shared nor global.
 
 Algorithm. q stands for tau q / |q| and k for k / |k|; the weight of a pair is 1 + q.k + (q.k)^2 / 2; sums run
 over the n tokens of a segment, and over repeated i, j:

@@ -1,5 +1,6 @@
-"""Position: rotary scores depend on the offset only and keep the norm; LePE is a convolution of each channel."""
+"""Position: rotary scores depend on the offset only, norms are kept; LePE convolves each channel."""
 
+import itertools
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_rotary_score_depends_on_the_offset_only(d):
     assert len(by_offset) == (2 * height - 1) * (2 * width - 1)
     assert max(max(x) - min(x) for x in by_offset.values()) < 1e-13
     means = sorted(sum(x) / len(x) for x in by_offset.values())
-    assert min(b - a for a, b in zip(means, means[1:], strict=False)) > 1e-9, "two offsets score the same"
+    assert min(b - a for a, b in itertools.pairwise(means)) > 1e-9, "two offsets score the same"
 
 
 def test_rotary_by_hand():
@@ -96,5 +97,5 @@ def test_lepe_is_a_convolution_of_each_channel():
 
 
 def test_lepe_refuses_an_even_kernel():
-    with pytest.raises(ValueError, match="kernel_size must be odd.*4"):
+    with pytest.raises(ValueError, match=r"kernel_size must be odd.*4"):
         LePE(3, 4)

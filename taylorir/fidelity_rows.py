@@ -164,7 +164,8 @@ def collect_qkv(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """q, k and v of each window attention of ``model`` on ``image``, before any position is added.
 
     Args:
-        model: a network whose attention modules have ``num_heads`` and a linear layer ``qkv``, as SwinIR's do.
+        model: a network whose attention modules have ``num_heads`` and a linear layer ``qkv`` and take tokens
+            ``[B, H, W, C]``, as SwinIR's do.
         image: ``[B, 3, H, W]`` in 0..1.
 
     Returns:
@@ -175,14 +176,15 @@ def collect_qkv(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """
     caught: dict[str, Tensor] = {}
 
-    def catcher(name: str, num_heads: int) -> Callable[[nn.Module, tuple, Tensor], None]:
-        def catch(_module: nn.Module, _inputs: tuple, qkv: Tensor) -> None:  # [B, H, W, 3 C]
-            caught[name] = qkv.unflatten(-1, (3, num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
+    def catcher(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def catch(attention: nn.Module, inputs: tuple[Tensor]) -> None:
+            qkv = attention.qkv(inputs[0])  # [B, H, W, 3 C]
+            caught[name] = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
 
         return catch
 
     handles = [
-        module.qkv.register_forward_hook(catcher(name, module.num_heads))
+        module.register_forward_pre_hook(catcher(name))
         for name, module in model.named_modules()
         if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads")
     ]

@@ -23,13 +23,16 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from taylorir.config import ModelConfig
+from taylorir.position import LePE, rope_2d
 from taylorir.windows import (
     bands,
+    from_windows,
     merge,
     pad_reflect,
     partition,
     position_bias,
     relative_offsets,
+    to_windows,
     window_mask,
 )
 
@@ -57,78 +60,68 @@ class WindowAttention(nn.Module):
             self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
-        self.lepe = None
-        if config.position == "lepe":
-            from taylorir.position import LePE
-
-            self.lepe = LePE(config.embed_dim)
+        self.lepe = LePE(config.embed_dim) if config.position == "lepe" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        qkv = self.qkv(x)  # [B, H, W, 3 C]
-        y = self.attend(qkv)
+        y = self.attend(x)
         if self.lepe is not None:
-            v = qkv[..., 2 * x.shape[-1] :]
-            y = y + self.lepe(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            y = y + self.lepe(self._values(x))
         return self.proj(y)
 
-    def attend(self, qkv: Tensor) -> Tensor:
-        """Attention of all windows: [B, H, W, 3 C] to [B, H, W, C]."""
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
         if self.softmax_backend == "naive":
-            return self.in_rolled_windows(qkv, self._naive)
-        return self.in_bands(qkv, self._fused)
+            return self.in_rolled_windows(x, self._naive)
+        return self.in_bands(x, self._fused)
 
-    def in_rolled_windows(self, qkv: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+    def in_rolled_windows(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
         """Call ``attention(q, k, v, size)`` once for all windows of the rolled image, as the original does.
 
         Args:
-            qkv: [B, H, W, 3 C].
+            x: [B, H, W, C].
             attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, and gives the outputs
                 [B, nW, heads, N, d].
         """
-        height, width = qkv.shape[1:3]
-        shift = self.shift_size
-        if shift:
-            qkv = torch.roll(qkv, (-shift, -shift), (1, 2))
-        windows = partition(qkv, self.window_size).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = windows.permute(3, 0, 1, 4, 2, 5).unbind(0)  # [B, nW, heads, N, d]
-        q, k = self.rotate(q, k, self.window_size, self.window_size)
-        y = attention(q, k, v, (height, width)).transpose(2, 3).flatten(3)  # [B, nW, N, C]
-        y = merge(y, height, width, self.window_size)
-        return torch.roll(y, (shift, shift), (1, 2)) if shift else y
+        height, width = x.shape[1:3]
+        grid = (self.window_size, self.shift_size)
+        q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size)
+        y = attention(q, k, v, (height, width)).transpose(-2, -3).flatten(-2)  # [B, nW, N, C]
+        return from_windows(y, height, width, *grid)
 
-    def in_bands(self, qkv: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+    def in_bands(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
         """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid leaves.
 
         Args:
-            qkv: [B, H, W, 3 C].
-            attention: takes q, k, v [B', heads, n, d] and the (height, width) of the rectangle, n tokens,
-                and gives [B', heads, n, d]. No mask is needed: what must not meet is in different rectangles.
+            x: [B, H, W, C].
+            attention: takes q, k, v [B, n, heads, N, d] and the (height, width) of a rectangle of N tokens,
+                and gives [B, n, heads, N, d]. No mask is needed: what must not meet is in different
+                rectangles.
         """
-        batch, height, width, _ = qkv.shape
-        cuts = [bands(size, self.window_size, self.shift_size) for size in (height, width)]
         rows = []
-        for top, tall, dy in cuts[0]:
+        for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
             row = []
-            for left, wide, dx in cuts[1]:
-                part = qkv[:, top : top + tall, left : left + wide]
-                part = part.reshape(batch, tall // dy, dy, wide // dx, dx, 3, self.num_heads, -1)
-                part = part.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).flatten(1, 3)
-                q, k, v = part.unbind(0)  # [B', heads, n, d]
-                q, k = self.rotate(q, k, dy, dx)
-                y = attention(q, k, v, (dy, dx)).unflatten(0, (batch, tall // dy, wide // dx))
-                y = y.unflatten(-2, (dy, dx)).permute(0, 1, 4, 2, 5, 3, 6)
-                row.append(y.reshape(batch, tall, wide, -1))
+            for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
+                part = partition(x[:, top : top + height, left : left + width], tall, wide)
+                q, k, v = self._heads(part, tall, wide)
+                y = attention(q, k, v, (tall, wide)).transpose(-2, -3).flatten(-2)
+                row.append(merge(y, height, width, tall, wide))
             rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
         return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
 
-    def rotate(self, q: Tensor, k: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Apply rotary embeddings where the position is "rope"."""
-        if self.position != "rope":
-            return q, k
-        from taylorir.position import rope_2d
+    def _values(self, x: Tensor) -> Tensor:
+        """v of a whole image, which the position "lepe" convolves across windows: [B, H, W, C]."""
+        channels = x.shape[-1]
+        bias = None if self.qkv.bias is None else self.qkv.bias[2 * channels :]
+        return functional.linear(x, self.qkv.weight[2 * channels :], bias)
 
-        return rope_2d(q, height, width), rope_2d(k, height, width)
+    def _heads(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles."""
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        if self.position == "rope":
+            q, k = rope_2d(q, height, width), rope_2d(k, height, width)
+        return q, k, v
 
     def bias(self, height: int, width: int) -> Tensor | None:
         """[heads, n, n] of a rectangle of n = height width tokens, or None."""
@@ -150,7 +143,7 @@ class WindowAttention(nn.Module):
         bias = self.bias(*size)
         if bias is not None:
             bias = bias.to(q.dtype)[None]
-        return sdpa(q, k, v, bias)
+        return sdpa(*(x.flatten(0, 1) for x in (q, k, v)), bias).unflatten(0, q.shape[:2])
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

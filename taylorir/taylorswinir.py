@@ -41,9 +41,9 @@ class TaylorWindowAttention(WindowAttention):
         self.scale_output = config.scale_output
         self.temperature = nn.Parameter(torch.ones(num_heads))
 
-    def attend(self, qkv: Tensor) -> Tensor:
-        """Attention of all windows: [B, H, W, 3 C] to [B, H, W, C]."""
-        return self.in_rolled_windows(qkv, self._taylor)
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
+        return self.in_rolled_windows(x, self._taylor)
 
     def _taylor(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
         settings = {"temperature": self.temperature, "scale_output": self.scale_output}

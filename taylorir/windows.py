@@ -30,8 +30,8 @@ NUM_REGIONS = 4
 """Labels of :func:`window_regions`: 0 .. 3."""
 
 
-def _cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
+def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator: keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
 
     Fake tensors and traced ones are not kept, and what is made in inference mode may be used in training.
     """
@@ -56,7 +56,7 @@ def _cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return cached
 
 
-@_cached_by_shape
+@cached_by_shape
 def window_regions(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Labels [nW, N] (0..3) of the shifted windows: tokens of equal labels are neighbours in the image.
 
@@ -65,17 +65,17 @@ def window_regions(height: int, width: int, window: int, shift: int, device: tor
     rows = torch.arange(height, device=device) >= height - shift
     columns = torch.arange(width, device=device) >= width - shift
     labels = 2 * rows[:, None].long() + columns[None, :].long()  # [H, W]
-    return partition(labels[None, :, :, None], window)[0, :, :, 0].contiguous()
+    return partition(labels[None, :, :, None], window, window)[0, :, :, 0].contiguous()
 
 
-@_cached_by_shape
+@cached_by_shape
 def window_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Boolean mask [nW, N, N], True = may attend: equal labels of :func:`window_regions`."""
     regions = window_regions(height, width, window, shift, device)
     return regions[:, :, None] == regions[:, None, :]
 
 
-@_cached_by_shape
+@cached_by_shape
 def relative_offsets(window: int, device: torch.device) -> Tensor:
     """[w, w]: the offset of token i from token j along one axis, shifted to 0..2w-2: i - j + w - 1."""
     index = torch.arange(window, device=device)
@@ -98,18 +98,60 @@ def position_bias(table: Tensor, window: int, height: int, width: int) -> Tensor
     return bias.reshape(-1, height * width, height * width)
 
 
-def partition(x: Tensor, window: int) -> Tensor:
-    """Windows [B, nW, N, C] of x [B, H, W, C]."""
+def partition(x: Tensor, tall: int, wide: int) -> Tensor:
+    """Rectangles [B, n, tall wide, C] of x [B, H, W, C], row by row."""
     batch, height, width, channels = x.shape
-    x = x.view(batch, height // window, window, width // window, window, channels)
-    return x.transpose(2, 3).reshape(batch, -1, window * window, channels)
+    x = x.reshape(batch, height // tall, tall, width // wide, wide, channels)
+    return x.transpose(2, 3).reshape(batch, -1, tall * wide, channels)
 
 
-def merge(windows: Tensor, height: int, width: int, window: int) -> Tensor:
-    """The inverse of :func:`partition`: [B, nW, N, C] to [B, H, W, C]."""
-    batch, _, _, channels = windows.shape
-    x = windows.reshape(batch, height // window, width // window, window, window, channels)
+def merge(parts: Tensor, height: int, width: int, tall: int, wide: int) -> Tensor:
+    """The inverse of :func:`partition`: [B, n, tall wide, C] to [B, H, W, C]."""
+    batch, _, _, channels = parts.shape
+    x = parts.reshape(batch, height // tall, width // wide, tall, wide, channels)
     return x.transpose(2, 3).reshape(batch, height, width, channels)
+
+
+@cached_by_shape
+def window_order(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """The place [H W] in the image of each token of the shifted windows, window by window."""
+    place = torch.arange(height * width, device=device).view(1, height, width, 1)
+    return partition(place.roll((-shift, -shift), (1, 2)), window, window).flatten()
+
+
+@cached_by_shape
+def image_order(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """The inverse of :func:`window_order`: the place of each pixel in the list of windows."""
+    return window_order(height, width, window, shift, device).argsort()
+
+
+def to_windows(x: Tensor, window: int, shift: int) -> Tensor:
+    """Shifted windows [B, nW, N, C] of x [B, H, W, C]: roll and partition in one copy."""
+    batch, height, width, channels = x.shape
+    place = (height, width, window, shift, x.device)
+    x = _Reorder.apply(x.flatten(1, 2), window_order(*place), image_order(*place))
+    return x.view(batch, -1, window * window, channels)
+
+
+def from_windows(x: Tensor, height: int, width: int, window: int, shift: int) -> Tensor:
+    """The inverse of :func:`to_windows`: [B, nW, N, C] to [B, H, W, C]."""
+    batch, _, _, channels = x.shape
+    place = (height, width, window, shift, x.device)
+    x = _Reorder.apply(x.flatten(1, 2), image_order(*place), window_order(*place))
+    return x.view(batch, height, width, channels)
+
+
+class _Reorder(torch.autograd.Function):
+    """Tokens in another order. PyTorch's own backward of ``index_select`` would add, here nothing meets."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.orders = (inverse, order)
+        return x.index_select(1, order)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Reorder.apply(gradient, *ctx.orders), None, None
 
 
 def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:

@@ -227,14 +227,14 @@ class Attention(nn.Module):
         self.num_heads = 2
         self.qkv = nn.Linear(3, 12, bias=False)
 
-    def forward(self, image):
-        return self.qkv(image.permute(0, 2, 3, 1))
+    def forward(self, tokens):
+        return tokens
 
 
 def test_collect_qkv_by_hand():
     model = nn.Sequential(Attention())
     image = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
-    caught = fidelity_rows.collect_qkv(model, image)
+    caught = fidelity_rows.collect_qkv(model, image.permute(0, 2, 3, 1))
     assert list(caught) == ["0"] and caught["0"].shape == (3, 2, 2, 5, 9, 2)
     tokens = image[1, :, 2:4, 4:8].flatten(1).T  # the last of 2 x 2 windows of the second image, row by row
     for part, found in enumerate(fidelity_rows.cut_windows(caught["0"], 2, 4)):
@@ -242,7 +242,7 @@ def test_collect_qkv_by_hand():
         for head in range(2):  # rows of the weight: q, k, v; within each, head by head
             start = 4 * part + 2 * head
             torch.testing.assert_close(found[-1, head], tokens @ model[0].qkv.weight[start : start + 2].T)
-    assert not model[0].qkv._forward_hooks
+    assert not model[0]._forward_pre_hooks
     with pytest.raises(ValueError, match="Linear has no attention"):
         fidelity_rows.collect_qkv(nn.Linear(2, 2), image)
     with pytest.raises(ValueError, match=r"window: 6x6 does not fit into \[5, 9\] tokens"):

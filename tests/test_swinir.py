@@ -151,7 +151,8 @@ def test_tokens_that_may_meet_are_in_one_window_of_the_shifted_grid(height, widt
     mask = windows.window_mask(height, width, window, shift, torch.device("cpu"))
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack((rows, columns), -1).roll((-shift, -shift), (0, 1))
-    place = windows.partition(place[None], window)[0]  # [nW, N, 2], where each token was in the image
+    place = windows.partition(place[None], window, window)[0]  # [nW, N, 2], where each token was in the image
+    assert torch.equal(windows.to_windows(rows[None, ..., None], window, shift), place[None, ..., :1])
     cell = torch.div(place - shift, window, rounding_mode="floor")
     assert torch.equal(mask, (cell[:, :, None] == cell[:, None, :]).all(-1))
 

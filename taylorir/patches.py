@@ -148,6 +148,11 @@ class HeldOut:
         self._pairs = [make_pair(_centre(image.image, side), upscale) for image in images]
         self._upscale = upscale
 
+    def bicubic(self) -> float:
+        """Mean PSNR-Y of bicubic upscaling, what a network must beat, in dB."""
+        values = [psnr(imresize(lr, self._upscale), hr, crop_border=self._upscale) for lr, hr in self._pairs]
+        return float(np.mean(values))
+
     @torch.no_grad()
     def psnr(self, model: nn.Module, device: torch.device) -> float:
         """Mean PSNR-Y in dB; s border pixels are shaved."""

@@ -94,6 +94,7 @@ _MINI_RUNS = (
     _mini("taylor_w48_lepe", "e", position="lepe"),
     _mini("taylor_w48_h12", "f", num_heads=12),
     _mini("taylor_w48_no_shift", "g", shift=False),
+    _short(_mini("softmax_w8_short", "d", _MINI_SWINIR, position="none")),
     _short(_mini("taylor_w48_short", "d h")),
     _short(_mini("taylor_w48_upcycled_short", "h"), upcycled_from="swinir_mini_x2_s0"),
     _short(
@@ -135,6 +136,54 @@ def _paper(family: str, upscale: int) -> Run:
 
 
 _PAPER_RUNS = tuple(_paper(family, upscale) for upscale in (2, 3, 4) for family in ("swinir", "taylorswinir"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an experiment subtracts from what: ``other`` minus ``reference``, seed by seed.
+
+    Attributes:
+        experiment: a key of ``EXPERIMENTS``.
+        label: of the difference.
+        reference: names of runs, one a seed.
+        other: as many.
+    """
+
+    experiment: str
+    label: str
+    reference: tuple[str, ...]
+    other: tuple[str, ...]
+
+
+def _compare(experiment: str, label: str, reference: str, other: str) -> Comparison:
+    return Comparison(experiment, label, (reference,), (other,))
+
+
+_SWINIR, _OURS = (
+    tuple(f"{family}_mini_x2_s{seed}" for seed in range(3)) for family in ("swinir", "taylorswinir")
+)
+
+COMPARISONS: tuple[Comparison, ...] = (
+    Comparison("main", "TaylorSwinIR, window 48, over SwinIR, window 8", _SWINIR, _OURS),
+    _compare("a", "TaylorShift over softmax, window 8, no bias", "softmax_w8_no_bias", "taylor_w8"),
+    _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", _SWINIR[0], "taylor_w8"),
+    _compare("a", "no bias over bias, softmax, window 8", _SWINIR[0], "softmax_w8_no_bias"),
+    _compare("b", "2x2 over 1x1 pixels a token", _OURS[0], "taylor_w48_p2"),
+    _compare("b", "4x4 over 1x1 pixels a token", _OURS[0], "taylor_w48_p4"),
+    _compare("b", "8x8 over 1x1 pixels a token", _OURS[0], "taylor_w48_p8"),
+    _compare("c", "window 16 over 8, TaylorShift", "taylor_w8", "taylor_w16"),
+    _compare("c", "window 24 over 8, TaylorShift", "taylor_w8", "taylor_w24"),
+    _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", _OURS[0]),
+    _compare("d", "window 48 over 8, softmax, no bias (short)", "softmax_w8_short", "softmax_w48_short"),
+    _compare("d", "TaylorShift over softmax, window 48 (short)", "softmax_w48_short", "taylor_w48_short"),
+    _compare("e", "rope over none", _OURS[0], "taylor_w48_rope"),
+    _compare("e", "lepe over none", _OURS[0], "taylor_w48_lepe"),
+    _compare("f", "12 over 6 heads", _OURS[0], "taylor_w48_h12"),
+    _compare("g", "no shift over shifted windows", _OURS[0], "taylor_w48_no_shift"),
+    _compare("h", "upcycled over from scratch (short)", "taylor_w48_short", "taylor_w48_upcycled_short"),
+    _compare("h", "upcycled (short) over from scratch (full)", _OURS[0], "taylor_w48_upcycled_short"),
+    _compare("h", "upcycled (short) over the SwinIR it came from", _SWINIR[0], "taylor_w48_upcycled_short"),
+)
 
 TIERS: dict[str, tuple[Run, ...]] = {"mini": _MINI_RUNS, "s": _S_RUNS, "paper": _PAPER_RUNS}
 

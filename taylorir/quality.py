@@ -1,0 +1,136 @@
+"""Differences of image quality with what they may be worth: over images, over seeds, never two bare means.
+
+Rows have the columns run, set, image, psnr_y (dB) and ssim_y, as :mod:`taylorir.experiments` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from taylorir.protocol import COMPARISONS, Comparison
+
+CONFIDENCE = 0.95
+
+
+def set_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean PSNR-Y and SSIM-Y of each run on each set; columns run, set, images, psnr_y, ssim_y."""
+    grouped = rows.groupby(["run", "set"], sort=False)
+    means = grouped[["psnr_y", "ssim_y"]].mean()
+    return means.assign(images=grouped.size()).reset_index()
+
+
+def image_differences(
+    rows: pd.DataFrame, reference: Sequence[str], other: Sequence[str], metric: str = "psnr_y"
+) -> pd.DataFrame:
+    """``other`` minus ``reference`` of each image, for each pair of runs.
+
+    Args:
+        rows: see the top of the module.
+        reference: names of runs, one a seed.
+        other: as many, in the same order of seeds.
+        metric: psnr_y or ssim_y.
+
+    Returns:
+        One row an image: set, image, then a column a pair (0, 1, ...). Images that a run lacks are left out.
+
+    Raises:
+        ValueError: the numbers of runs differ, or the pairs have no image in common.
+    """
+    if len(reference) != len(other):
+        raise ValueError(f"reference and other must be as many, got {len(reference)} and {len(other)}")
+    values = rows.pivot_table(index=["set", "image"], columns="run", values=metric, sort=False)
+    missing = [name for name in (*reference, *other) if name not in values]
+    if missing:
+        raise ValueError(f"there are no rows of the run {missing[0]!r}")
+    differences = pd.DataFrame(
+        {pair: values[b] - values[a] for pair, (a, b) in enumerate(zip(reference, other, strict=True))}
+    ).dropna()
+    if differences.empty:
+        raise ValueError(f"the runs {', '.join((*reference, *other))} have no image in common")
+    return differences.reset_index()
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % t-interval of the mean of ``values``; at least two are needed.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two values, got {len(values)}")
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
+def seed_noise(rows: pd.DataFrame, comparison: Comparison = COMPARISONS[0], metric: str = "psnr_y") -> float:
+    """How far two runs that differ by their seed alone may lie apart on average over images (dB).
+
+    Twice the standard deviation of the difference of two such runs, from the spread over seeds within each
+    arm of a comparison that has several seeds, on the images that all its runs have.
+
+    Raises:
+        ValueError: the comparison has fewer than two seeds with rows.
+    """
+    deviations = []
+    for names in (comparison.reference, comparison.other):
+        values = rows[rows.run.isin(names)].pivot_table(index=["set", "image"], columns="run", values=metric)
+        means = values.dropna().mean()
+        if len(means) < 2:
+            raise ValueError(f"the spread over seeds needs rows of at least two of {', '.join(names)}")
+        deviations.append(float(means.var(ddof=1)))
+    return 2 * float(np.sqrt(2 * np.mean(deviations)))
+
+
+def compare(
+    rows: pd.DataFrame, comparisons: Sequence[Comparison] = COMPARISONS, metric: str = "psnr_y"
+) -> pd.DataFrame:
+    """Each comparison over all images that both sides have.
+
+    Returns:
+        Columns experiment, label, images, seeds, difference (mean over images and seeds, dB), low and high
+        (95 % paired t-interval over images of the mean over seeds), seeds_low and seeds_high (the least and
+        the largest of the seeds' mean differences), wins (share of images with a gain), verdict. Comparisons
+        whose runs have no rows are left out.
+
+        The verdict is "better" or "worse" where the interval over images excludes zero and the difference
+        exceeds the noise of the seeds (with several seeds: where all of them agree in sign); else "cannot
+        say".
+    """
+    present = set(rows.run)
+    noise = None
+    table = []
+    for entry in comparisons:
+        if not {*entry.reference, *entry.other} <= present:
+            continue
+        differences = image_differences(rows, entry.reference, entry.other, metric)
+        pairs = differences.drop(columns=["set", "image"])
+        by_image, by_seed = pairs.mean(axis=1), pairs.mean()
+        low, high = interval(by_image)
+        mean = float(by_image.mean())
+        if len(by_seed) > 1:
+            agreed = bool((np.sign(by_seed) == np.sign(mean)).all())
+        else:
+            noise = seed_noise(rows, metric=metric) if noise is None else noise
+            agreed = abs(mean) > noise
+        sure = agreed and (low > 0 or high < 0)
+        table.append(
+            {
+                "experiment": entry.experiment,
+                "label": entry.label,
+                "images": len(by_image),
+                "seeds": len(by_seed),
+                "difference": mean,
+                "low": low,
+                "high": high,
+                "seeds_low": float(by_seed.min()),
+                "seeds_high": float(by_seed.max()),
+                "wins": float((by_image > 0).mean()),
+                "verdict": ("better" if mean > 0 else "worse") if sure else "cannot say",
+            }
+        )
+    return pd.DataFrame(table)

@@ -2,12 +2,16 @@
 
 q, k, v are ``[1, H, N, d]``, drawn in float64 and rounded to the dtype under test; the reference is computed
 in float64 from the rounded ones, so that an error is the arithmetic's and not the input's.
+
+``python -m taylorir.numerics data/results/numerics.csv`` measures where the quadratic form takes minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -40,6 +44,8 @@ def naive_efficient(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     y = v.sum(-2, keepdim=True) + q @ (k.mT @ v) + squares[0] @ (squares[1].mT @ v) / 2
     return y[..., :-1] / y[..., -1:]
 
+
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results" / "numerics.csv"
 
 FORMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "direct": direct,
@@ -142,6 +148,29 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected).norm() / expected.norm())
 
 
+def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
+    """The committed rows of the large sizes; none where the file is not there."""
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the direct and the efficient form at large N and write the rows."""
+    parser = argparse.ArgumentParser(prog="python -m taylorir.numerics", description=main.__doc__)
+    parser.add_argument("out", type=Path, help="CSV to write")
+    parser.add_argument("--num-tokens", type=int, nargs="+", default=[16384, 65536])
+    parser.add_argument("--head-dim", type=int, default=10)
+    chosen = parser.parse_args(arguments)
+    rows = error_rows(
+        chosen.num_tokens,
+        head_dim=chosen.head_dim,
+        num_heads=1,
+        forms=("direct", "efficient"),
+        quadratic_up_to=max(chosen.num_tokens),
+        gradients_up_to=0,
+    )
+    rows.to_csv(chosen.out, index=False)
+
+
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"dtype: got {name!r}, expected one of {', '.join(DTYPES)}")
@@ -155,11 +184,16 @@ def _inputs(num_tokens: int, head_dim: int, num_heads: int, dtype: torch.dtype, 
 
 
 def _run(form: Callable[..., Tensor], inputs: Sequence[Tensor], *, gradients: bool) -> list[Tensor]:
-    """The output, then the gradients of q, k, v for a fixed cotangent of unit size."""
+    """The output, then the gradients of q, k, v for a fixed cotangent, standard normal."""
     if not gradients:
         with torch.no_grad():
             return [form(*inputs)]
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     output = form(*leaves)
-    cotangent = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape)
+    generator = torch.Generator().manual_seed(1)
+    cotangent = torch.randn(output.shape, generator=generator, dtype=torch.float64)
     return [output.detach(), *torch.autograd.grad(output, leaves, cotangent.to(output.dtype))]
+
+
+if __name__ == "__main__":
+    main()

@@ -192,7 +192,7 @@ def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "t
     """
     quantities = list(dict.fromkeys(rows["quantity"]))
     figure, panels = plt.subplots(
-        1, len(quantities), figsize=(4.4 * len(quantities) + 0.6, 4.0), sharey=True, squeeze=False
+        1, len(quantities), figsize=(4.4 * len(quantities) + 0.6, 4.8), sharey=True, squeeze=False
     )
     rows = rows[np.isfinite(rows["error"])]
     for axes, quantity in zip(panels[0], quantities, strict=True):
@@ -206,5 +206,6 @@ def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "t
         if x == "num_tokens":
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panels[0][0].set_ylabel("relative error against float64")
-    panels[0][-1].legend(fontsize=9)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -46,3 +46,15 @@ def test_range_rows_find_where_float16_gives_out():
     assert half["efficient", 1e4] < 1e-3
     assert (rows.scale[rows["dtype"] == "float16"] < 1e8).all()  # such inputs are no numbers of float16
     assert (rows.error[rows["dtype"] == "float32"] < 1e-5).all()
+
+
+def test_command_writes_rows(tmp_path):
+    path = tmp_path / "rows.csv"
+    assert numerics.stored_rows(path).empty
+    numerics.main([str(path), "--num-tokens", "32"])
+    rows = numerics.stored_rows(path)
+    assert rows[["form", "num_tokens"]].drop_duplicates().values.tolist() == [
+        ["direct", 32],
+        ["efficient", 32],
+    ]
+    assert set(rows["dtype"]) == set(numerics.DTYPES)

@@ -166,12 +166,12 @@ def upscale(
     Orientation, transparency, greyscale and colour profile are kept; 16-bit depth, CMYK and animation are
     reduced, and that is said. A folder goes on after a broken file, names it at the end, and exits with 1.
     """
+    _check_upscale(upscale)
     from taylorir.evaluate import default_model, load_model
     from taylorir.images import open_picture
     from taylorir.tiles import parse_memory
     from taylorir.upscale import check_target, upscale_file, upscale_folder
 
-    _check_upscale(upscale)
     tile_size = _tile(tile)
     if memory is not None:
         parse_memory(memory)

@@ -193,6 +193,9 @@ def test_rows():
     p = fidelity.softmax_weights(4 * fidelity.cosine_scores(q.double(), k.double()))
     t = fidelity.taylor_weights(4 * fidelity.cosine_scores(q.double(), k.double()), order=4)
     assert rows.total_variation[3] == pytest.approx(float(fidelity.total_variation(p, t).mean()), rel=1e-12)
+    assert rows.total_variation_max[3] == pytest.approx(
+        float(fidelity.total_variation(p, t).max()), rel=1e-12
+    )
     assert rows.entropy_taylor[3] == pytest.approx(
         float(fidelity.entropy(t).mean()) / math.log(63), rel=1e-12
     )
@@ -233,20 +236,20 @@ class Attention(nn.Module):
 
 def test_collect_qkv_by_hand():
     model = nn.Sequential(Attention())
-    image = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
     caught = fidelity_rows.collect_qkv(model, image.permute(0, 2, 3, 1))
-    assert list(caught) == ["0"] and caught["0"].shape == (3, 2, 2, 5, 9, 2)
-    tokens = image[1, :, 2:4, 4:8].flatten(1).T  # the last of 2 x 2 windows of the second image, row by row
+    assert list(caught) == ["0"] and caught["0"].shape == (3, 2, 2, 7, 9, 2)
+    tokens = image[1, :, 4:6, 4:8].flatten(1).T  # the last of 3 x 2 windows of the second image, row by row
     for part, found in enumerate(fidelity_rows.cut_windows(caught["0"], 2, 4)):
-        assert found.shape == (2 * 4, 2, 8, 2)
+        assert found.shape == (2 * 6, 2, 8, 2)
         for head in range(2):  # rows of the weight: q, k, v; within each, head by head
             start = 4 * part + 2 * head
             torch.testing.assert_close(found[-1, head], tokens @ model[0].qkv.weight[start : start + 2].T)
     assert not model[0]._forward_pre_hooks
     with pytest.raises(ValueError, match="Linear has no attention"):
         fidelity_rows.collect_qkv(nn.Linear(2, 2), image)
-    with pytest.raises(ValueError, match=r"window: 6x6 does not fit into \[5, 9\] tokens"):
-        fidelity_rows.cut_windows(caught["0"], 6, 6)
+    with pytest.raises(ValueError, match=r"window: 8x6 does not fit into \[7, 9\] tokens"):
+        fidelity_rows.cut_windows(caught["0"], 8, 6)
 
 
 @pytest.mark.parametrize("order", (0, 1, 3, -2))

@@ -1,8 +1,7 @@
 """How faithful the Taylor softmax is to softmax: distances between their weights, and bounds that are proven.
 
-Shapes: scores ``x`` and weights ``p``, ``t`` are ``[..., N]``: the last axis runs over the keys that one
-    query
-sees, each row of weights is non-negative and sums to 1. q, k, v are ``[..., H, N, d]``.
+Shapes: scores ``x`` and weights ``p``, ``t`` are ``[..., N]``: the last axis runs over the keys that
+one query sees, each row of weights is non-negative and sums to 1. q, k, v are ``[..., H, N, d]``.
 
 The proofs are in notebook 02. They rest on one ratio: with ``T`` the Taylor polynomial of even order ``k``
 of the exponential, ``r(x) = T(x) exp(-x)`` never increases (``r'(x) = -exp(-x) x^k / k!``), so on ``[-m,
@@ -84,9 +83,8 @@ def top_k_overlap(p: Tensor, t: Tensor, k: int) -> Tensor:
 def output_error(p: Tensor, t: Tensor, v: Tensor) -> Tensor:
     """Relative error of the attention output, ``|t v - p v| / |p v - mean v|``, ``[...]``.
 
-    The mean of v is taken off below, since uniform weights reach it for free: 1 means that ``t`` says no
-        more about
-    what softmax picked than uniform weights can.
+    The mean of v is taken off below, since uniform weights reach it for free: 1 means that ``t`` says
+    no more about what softmax picked than uniform weights can.
 
     Args:
         p, t: weights ``[..., M, N]`` of the reference and of the approximation.
@@ -119,8 +117,7 @@ def total_variation_bound(largest_score: float | np.ndarray, *, order: int = 2) 
     """Largest total variation of softmax and Taylor softmax for scores in ``[-m, m]``: ``tanh(ln rho / 4)``.
 
     Holds for every number of keys, and cannot be lowered: :func:`worst_case_scores` comes as close as one
-        likes.
-    For small m it is ``m^3 / 12`` (order 2); at ``m = 1`` it is below 0.1.
+    likes. For small m it is ``m^3 / 12`` (order 2); at ``m = 1`` it is below 0.1.
     """
     return np.tanh(log_spread(largest_score, order=order) / 4)
 

@@ -171,8 +171,8 @@ CONTRAST = """(() => {
     return 'rgb(255, 255, 255)';
   };
   const of = (what, node) => [what, getComputedStyle(node).color, ground(node)];
-  const kinds = ['h1', 'p', 'a:not(.headerlink)', 'td', 'th', 'caption', 'summary p', 'pre span', 'figcaption',
-    '.verdict'];
+  const kinds = ['h1', 'p', 'a:not(.headerlink)', 'td', 'th', 'caption', 'summary p', 'pre span',
+    'figcaption', '.verdict'];
   return JSON.stringify(kinds.flatMap(kind =>
     [...document.querySelectorAll('.bd-article ' + kind)].slice(0, 12).map(node => of(kind, node))));
 })()"""

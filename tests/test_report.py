@@ -1,4 +1,4 @@
-"""Tables say what the rows say, glue refuses what no sentence should hold, figures do not change by themselves."""
+"""Tables say what the rows say, glue refuses what no sentence should hold, figures stay byte for byte."""
 
 from __future__ import annotations
 

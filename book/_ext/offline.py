@@ -25,7 +25,7 @@ def _set_path(app: Sphinx, config: Any) -> None:
 
 
 def _drop_remote(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Leave out scripts of other hosts, and sphinx-thebe's, which only announce a button that we do not show."""
+    """Leave out scripts of other hosts, and those of a button that we do not show."""
 
     def stays(script: Any) -> bool:
         name, body = str(getattr(script, "filename", script) or ""), str(script.attributes.get("body") or "")
@@ -35,7 +35,8 @@ def _drop_remote(app: Sphinx, page: str, template: str, context: dict[str, Any],
     context["css_files"] = [
         sheet
         for sheet in context["css_files"]
-        if "://" not in str(getattr(sheet, "filename", "")) and "thebe" not in str(getattr(sheet, "filename", ""))
+        if "://" not in str(getattr(sheet, "filename", ""))
+        and "thebe" not in str(getattr(sheet, "filename", ""))
     ]
 
 

@@ -20,7 +20,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 class ProvenanceTable(SphinxDirective):
-    """Two tables, notebooks and machines, and a warning of the build for a notebook that nothing is known of."""
+    """Two tables: how each notebook was run, and on what. Not to know is an error of the build."""
 
     def run(self) -> list[nodes.Node]:
         runs = []
@@ -31,7 +31,9 @@ class ProvenanceTable(SphinxDirective):
             self.env.note_dependency(str(path))
             metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("taylorir")
             if metadata is None:
-                raise self.error(f"{path.name} does not say how it was run; run it with taylorir.run_notebook")
+                raise self.error(
+                    f"{path.name} does not say how it was run; run it with taylorir.run_notebook"
+                )
             runs.append((path.stem, metadata))
         node = nodes.container()
         lines = [*self._notebooks(runs), *self._machines(runs)]
@@ -44,7 +46,9 @@ class ProvenanceTable(SphinxDirective):
         for name, run in runs:
             parameters = ", ".join(f"`{key} = {value!r}`" for key, value in run["parameters"].items())
             when = run["date"].removesuffix("+00:00").replace("T", " ")
-            rows.append(row.format(f"{{doc}}`/{FOLDER}/{name}`", parameters, run["seconds"], run["threads"], when))
+            rows.append(
+                row.format(f"{{doc}}`/{FOLDER}/{name}`", parameters, run["seconds"], run["threads"], when)
+            )
         total = sum(run["seconds"] for _, run in runs)
         rows.append(row.format("all", "", f"{total:.0f}", "", ""))
         return self._list_table("The notebooks of this build", "18 46 10 8 18", rows)

@@ -149,7 +149,10 @@ def run_notebook(
 
 
 def check_complete(executed: nbformat.NotebookNode, *, notebook: str = "notebook") -> None:
-    """Refuse a notebook in which a code cell did not run, or failed, or asked the kernel to quit.
+    """Refuse a notebook in which a code cell failed, did not run, or shows a picture and not what it is.
+
+    A picture needs an alternative text (cell metadata ``mystnb.image.alt``), and a cell with such a text
+    shows one picture: it is easily lost by a semicolon, and easily shown twice.
 
     Raises:
         NotebookError: which names the first such cell.
@@ -162,6 +165,15 @@ def check_complete(executed: nbformat.NotebookNode, *, notebook: str = "notebook
         for output in cell.outputs:
             if output.output_type == "error":
                 raise NotebookError(f"{notebook}: cell {number} raised {output.ename}: {output.evalue}")
+        shown = sum(
+            any(kind.startswith("image/") for kind in output.get("data", {})) for output in cell.outputs
+        )
+        described = bool(cell.metadata.get("mystnb", {}).get("image", {}).get("alt"))
+        if shown != described:
+            text = "an" if described else "no"
+            raise NotebookError(
+                f"{notebook}: cell {number} has {text} alternative text and shows {shown} pictures"
+            )
 
 
 def _prepare_for_book(executed: nbformat.NotebookNode, source: Path, *, seconds: float, threads: int) -> None:

@@ -154,6 +154,15 @@ def test_a_cell_that_never_ran_or_holds_an_error_is_seen():
         check_complete(notebook)
 
 
+@pytest.mark.parametrize(("alt", "shown"), [("", 1), ("a curve", 0), ("a curve", 2)])
+def test_a_picture_without_a_text_a_lost_one_and_a_doubled_one_are_seen(alt, shown):
+    output = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": "<Figure>"})
+    metadata = {"papermill": {"status": "completed"}, "mystnb": {"image": {"alt": alt}}}
+    cell = new_code_cell("figure", execution_count=1, metadata=metadata, outputs=[output] * shown)
+    with pytest.raises(NotebookError, match=f"cell 1 has .* alternative text and shows {shown} pictures"):
+        check_complete(new_notebook(cells=[cell]))
+
+
 # --- what a change touches --------------------------------------------------------------------------
 
 

@@ -44,6 +44,22 @@ class Events:
         return set(numbers[held > 0].tolist())
 
 
+@dataclass(frozen=True)
+class Template:
+    """Events that can be recorded again, see :meth:`AllocationTrace.template`.
+
+    Attributes:
+        delta, owner: the events, storages numbered from 0.
+        count: how many storages.
+        results: what is left: number, size, dtype, view and weight of each.
+    """
+
+    delta: tuple[int, ...]
+    owner: tuple[int, ...]
+    count: int
+    results: tuple[tuple, ...]
+
+
 class AllocationTrace(TorchDispatchMode):
     """Record the storages that operators make while the mode is on.
 
@@ -58,6 +74,7 @@ class AllocationTrace(TorchDispatchMode):
         self._marks: dict[str, int] = {}
         self._made = 0
         self._weight: dict[int, int] = {}
+        self._paused = False
         self._alive: dict[int, tuple[int, weakref.ref]] = {}
         self._known = [tensor.untyped_storage() for tensor in known]  # kept, so that no address is used again
         for storage in self._known:
@@ -118,6 +135,56 @@ class AllocationTrace(TorchDispatchMode):
         events = zip(self._owner[start:stop], self._delta[start:stop], strict=True)
         return list({number: (number, size) for number, size in events if size > 0}.values())
 
+    def template(self, start: int, results: Sequence[Tensor]) -> Template:
+        """What was recorded since ``start``, to be replayed where the same is done again.
+
+        Args:
+            start: position at which it began.
+            results: the tensors that it left, each with a storage of its own, and no others.
+
+        Raises:
+            ValueError: it left something else, or released what it did not make.
+        """
+        made = [number for number, _ in self._made_in(start, len(self._delta))]
+        local = {number: i for i, number in enumerate(made)}
+        if set(self._owner[start:]) - set(made):
+            raise ValueError("what was recorded released something that it had not made")
+        left = [self.number_of(tensor) for tensor in results]
+        alive = {number for number, _ in self._alive.values()}
+        if alive & set(made) != set(left):
+            raise ValueError("what was recorded left other storages than its results")
+        kept = [
+            (
+                local[number],
+                tensor.untyped_storage().nbytes() // tensor.element_size(),
+                tensor.dtype,
+                (tensor.shape, tensor.stride(), tensor.storage_offset()),
+                self._weight.get(number, 1),
+            )
+            for number, tensor in zip(left, results, strict=True)
+        ]
+        owner = [local[number] for number in self._owner[start:]]
+        return Template(tuple(self._delta[start:]), tuple(owner), len(made), tuple(kept))
+
+    def replay(self, template: Template) -> list[Tensor]:
+        """Record a template's events once more and return tensors like its results."""
+        first = self._made
+        self._made += template.count
+        results = []
+        for local, numbers, dtype, view, weight in template.results:
+            self._paused = True
+            base = torch.empty(numbers, dtype=dtype)
+            results.append(base.as_strided(*view))
+            self._paused = False
+            storage = base.untyped_storage()
+            release = _Release(self, storage._cdata, first + local, storage.nbytes())
+            self._alive[storage._cdata] = (first + local, weakref.ref(storage, release))
+            if weight > 1:
+                self._weight[first + local] = weight
+        self._delta += template.delta
+        self._owner += [first + number for number in template.owner]
+        return results
+
     @property
     def position(self) -> int:
         """Number of events so far."""
@@ -129,7 +196,7 @@ class AllocationTrace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func.namespace != "prim":  # prim.device and its like ask, and make nothing
+        if func.namespace != "prim" and not self._paused:  # prim.device and its like ask, and make nothing
             self._see(out)
         return out
 
@@ -142,8 +209,9 @@ class AllocationTrace(TorchDispatchMode):
                 self._made += 1
                 release = _Release(self, address, number, size)
                 self._alive[address] = (number, weakref.ref(storage, release))
-                self._delta.append(size)
-                self._owner.append(number)
+                if size:
+                    self._delta.append(size)
+                    self._owner.append(number)
         elif isinstance(out, list | tuple):
             for item in out:
                 self._see(item)
@@ -160,6 +228,8 @@ class _Release:
     def __call__(self, _: weakref.ref) -> None:
         trace = self.trace
         trace._alive.pop(self.address, None)
+        if not self.size:
+            return
         trace._delta.append(-self.size * trace._weight.pop(self.number, 1))
         trace._owner.append(self.number)
 

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import l1_loss
 
 from taylorir.allocations import AllocationTrace, Events, cuda_attention_kernels, record
-from taylorir.kernels import chunked, segments
 from taylorir.original import as_in_original
+from taylorir.tracing import efficient_form_traced_once, known_regions
 from taylorir.variants import VARIANTS, build_model
-from taylorir.windows import window_regions
 
 METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
@@ -147,27 +145,9 @@ def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> St
     with torch.device("meta"):
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
-    with FakeTensorMode(allow_non_fake_inputs=True), kernels, _known_regions(point):
-        return trace_step(_on_cpu(model), point, shorten_loops=True)
-
-
-@contextmanager
-def _known_regions(point: Point) -> Iterator[None]:
-    """Let the efficient form see the labels of shifted windows, which have no values on fake tensors."""
     padded = -(-point.lr_size // point.window_size) * point.window_size
-
-    def segments_of(regions: Tensor) -> list[segments.Segment]:
-        with unset_fake_temporarily():
-            labels = window_regions(
-                padded, padded, point.window_size, point.window_size // 2, torch.device("cpu")
-            )
-            return real(labels.repeat(point.batch, 1))
-
-    real, segments.segments_of = segments.segments_of, segments_of
-    try:
-        yield
-    finally:
-        segments.segments_of = real
+    with FakeTensorMode(), kernels, known_regions(point.batch, padded, point.window_size):
+        return trace_step(_on_cpu(model), point, quick=True)
 
 
 _shared_trace = functools.lru_cache(maxsize=64)(_fake_trace)
@@ -274,12 +254,12 @@ def _alike(where: tuple[int, int], groups: int, blocks: int) -> tuple[int, int]:
     return (1, block if block == 0 else 1 + (block - 1) % 2)
 
 
-def trace_step(model: nn.Module, point: Point, *, shorten_loops: bool = False) -> StepTrace:
+def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTrace:
     """Record a step of a model, on real tensors or, within ``FakeTensorMode``, on fake ones.
 
     Args:
-        shorten_loops: run three rounds of the efficient form's loops and record the last as often as it would run;
-            the results of the step are then wrong, its allocations are not.
+        quick: within ``FakeTensorMode``, do not run the efficient form's loops to their end, nor again for shapes
+            that were seen; see :mod:`taylorir.tracing`.
     """
     train = point.mode == "train"
     lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size)
@@ -291,7 +271,7 @@ def trace_step(model: nn.Module, point: Point, *, shorten_loops: bool = False) -
         record([*inputs, *model.parameters(), *model.buffers()]) as trace,
         _marked(model, trace),
     ):
-        stack.enter_context(_shortened(trace) if shorten_loops else nullcontext())
+        stack.enter_context(efficient_form_traced_once(trace) if quick else nullcontext())
         if hr is not None:
             loss = l1_loss(model(lr), hr)
             trace.mark("backward")
@@ -308,45 +288,6 @@ def trace_step(model: nn.Module, point: Point, *, shorten_loops: bool = False) -
         category[saved] = CATEGORIES.index("saved")
         category[np.isin(events.owner, list(gradients))] = CATEGORIES.index("gradients")
     return StepTrace(events, category, _bytes(inputs), train)
-
-
-@contextmanager
-def _shortened(trace: AllocationTrace) -> Iterator[None]:
-    """Let the loops over tiles and over their chunks run three rounds of a shape, the last counting for the rest."""
-
-    def rounds(items: Sequence, shape: Callable[[object], object]) -> Iterator:
-        for _, run in itertools.groupby(items, shape):
-            run = list(run)
-            starts = []
-            for item in run[:3]:
-                starts.append(trace.position)
-                yield item
-            if len(run) > 3:
-                trace.repeat(*starts[1:], len(run) - 3)
-
-    class Chunks(tuple):
-        def __iter__(self) -> Iterator:
-            return rounds(tuple(super().__iter__()), _length)
-
-    def tiles(*args: object) -> Iterator[segments.Tile]:
-        for tile in rounds(list(real(*args)), _tile_shape):
-            yield dataclasses.replace(tile, chunks=Chunks(tile.chunks))
-
-    real, chunked.tiles = chunked.tiles, tiles
-    try:
-        yield
-    finally:
-        chunked.tiles = real
-
-
-def _tile_shape(tile: segments.Tile) -> tuple:
-    return (_length(tile.windows), _length(tile.heads), *map(_length, tile.chunks))
-
-
-def _length(part: slice | Tensor) -> tuple[int, bool]:
-    if isinstance(part, slice):
-        return part.stop - part.start, True
-    return part.shape[0], False
 
 
 @contextmanager

@@ -1,17 +1,17 @@
-"""Softmax attention, and TaylorShift attention in its two forms: direct (quadratic in N), efficient (linear in N).
+"""Softmax attention, and TaylorShift attention in two forms: direct (quadratic) and efficient (linear in N).
 
-The functions here are the definitions. What makes them fast (chunks, recomputation in backward, GPU kernels) lives
-in :mod:`taylorir.kernels` and computes the same numbers.
+The functions here are the definitions. What makes them fast (chunks, recomputation in backward, kernels for
+GPUs) lives in :mod:`taylorir.kernels` and computes the same numbers.
 
 Shape legend
     ...  any number of batch axes (images, windows)
     H    heads
     N    tokens of a window
-    d    width of a head (``head_dim``); v may have a width of its own, d_v
+    d    width of a head of q and k (``head_dim``); that of v is d_v
     F    features of a token: 1 + d + d (d + 1) / 2
-    q, k [..., H, N, d]; v, y [..., H, N, d_v]; temperature tau [H]; mask [..., H, N, N]; regions [..., N]
+    q, k [..., H, N, d];  v, y [..., H, N, d_v];  mask [..., H, N, N];  regions [..., N];  temperature [H]
 
-Symbols: the papers write s for what is ``temperature`` here, and fold it into q; Q K^T is ``scores``.
+Symbols: tau is the temperature, TaylorShift's code writes it as a factor of q; |q| is the Euclidean norm.
 """
 
 from __future__ import annotations
@@ -21,19 +21,13 @@ import math
 import torch
 from torch import Tensor
 
-from taylorir.kernels.arguments import (
-    check_bias,
-    check_mask,
-    check_qkv,
-    check_regions,
-    check_temperature,
-)
+from taylorir.kernels.arguments import check_bias, check_mask, check_qkv, check_regions, check_temperature
 from taylorir.kernels.backend import uses_triton
 from taylorir.kernels.chunked import taylor_efficient_chunked
 from taylorir.kernels.direct import taylor_direct_blocked
+from taylorir.kernels.precision import compute_dtype, without_autocast
+from taylorir.kernels.rows import EPSILON
 from taylorir.kernels.segments import in_segments
-
-_EPSILON = 1e-12
 
 
 def softmax_attention(
@@ -47,7 +41,7 @@ def softmax_attention(
         q, k: [..., H, N, d].
         v: [..., H, N, d_v].
         bias: added to the scores, broadcast to [..., H, N, N].
-        mask: boolean, True = may attend, broadcast to [..., H, N, N]. A token that may attend to none gets zeros.
+        mask: boolean, True = may attend, broadcast to [..., H, N, N]; a token that may attend to none gets 0.
 
     Returns:
         [..., H, N, d_v] of the dtype of q; float16 and bfloat16 are computed in float32.
@@ -58,17 +52,17 @@ def softmax_attention(
     q, k, v = check_qkv(q, k, v)
     check_bias(bias, q)
     check_mask(mask, q)
-    dtype = _compute_dtype(q)
-    scores = (q.to(dtype) @ k.to(dtype).mT) * q.shape[-1] ** -0.5  # [..., H, N, N]
-    if bias is not None:
-        scores = scores + bias.to(dtype)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-        scores = scores.masked_fill(~mask.any(-1, keepdim=True), 0.0)
-    weights = torch.softmax(scores, dim=-1)
-    if mask is not None:
-        weights = weights * mask
-    return (weights @ v.to(dtype)).to(q.dtype)
+    dtype = compute_dtype(q)
+    with without_autocast(q):
+        scores = (q.to(dtype) @ k.to(dtype).mT) * q.shape[-1] ** -0.5  # [..., H, N, N]
+        if bias is not None:
+            scores = scores + bias.to(dtype)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(dtype).min)
+        weights = torch.softmax(scores, dim=-1)
+        if mask is not None:
+            weights = weights * mask
+        return (weights @ v.to(dtype)).to(q.dtype)
 
 
 def taylor_direct(
@@ -81,7 +75,7 @@ def taylor_direct(
     scale_output: bool = False,
     order: int = 2,
 ) -> Tensor:
-    """TaylorShift attention with all N x N weights written out (:eq:`eq-taylor-softmax`, :eq:`eq-direct`).
+    """TaylorShift attention, all N x N weights written out (:eq:`eq-taylor-softmax`, :eq:`eq-direct`).
 
     x = tau (q / |q|) . (k / |k|),   w = 1 + x + x^2 / 2,   y = (sum_j w_j v_j) / (sum_j w_j)
 
@@ -89,7 +83,7 @@ def taylor_direct(
         q, k: [..., H, N, d], normalised inside; a zero vector stays zero and has weight 1 with every token.
         v: [..., H, N, d_v].
         temperature: tau, a float or a tensor [H]: the largest |x|.
-        mask: boolean, True = may attend, broadcast to [..., H, N, N]. A token that may attend to none gets zeros.
+        mask: boolean, True = may attend, broadcast to [..., H, N, N]; a token that may attend to none gets 0.
         scale_output: multiply by sqrt(N / d), TaylorShift's ``output_normalized``.
         order: last power of the series: 2, 4 or 6. Odd orders are negative somewhere, so are no weights.
 
@@ -102,15 +96,16 @@ def taylor_direct(
     q, k, v = check_qkv(q, k, v)
     check_mask(mask, q)
     _check_order(order)
-    dtype = _compute_dtype(q)
+    dtype = compute_dtype(q)
     tau = check_temperature(temperature, q, dtype)[:, None, None]
-    scores = tau * (_unit(q.to(dtype)) @ _unit(k.to(dtype)).mT)  # [..., H, N, N]
-    weights = sum(scores**n / math.factorial(n) for n in range(1, order + 1)) + 1
-    if mask is not None:
-        weights = weights * mask
-    total = weights.sum(-1, keepdim=True)
-    weights = weights / torch.where(total == 0, 1, total)
-    return (weights @ v.to(dtype) * _output_scale(q, scale_output)).to(q.dtype)
+    with without_autocast(q):
+        scores = tau * (_unit(q.to(dtype)) @ _unit(k.to(dtype)).mT)  # [..., H, N, N]
+        weights = sum(scores**n / math.factorial(n) for n in range(1, order + 1)) + 1
+        if mask is not None:
+            weights = weights * mask
+        total = weights.sum(-1, keepdim=True)
+        weights = weights / torch.where(total == 0, 1, total)
+        return (weights @ v.to(dtype) * _output_scale(q, scale_output)).to(q.dtype)
 
 
 def taylor_efficient(
@@ -125,25 +120,27 @@ def taylor_efficient(
 ) -> Tensor:
     """TaylorShift attention in time and memory linear in N (:eq:`eq-efficient`, :eq:`eq-state`).
 
-    With features f such that f(q) . f(k) = 1 + x + x^2 / 2, the sum over tokens is taken first, once for all queries:
+    With features f such that f(q) . f(k) = 1 + x + x^2 / 2, the sum over keys is taken once for all queries:
+
     S = sum_j f(k_j) [v_j, 1]^T,   [a, b] = f(q)^T S,   y = a / b
 
     Args:
         q, k, v, temperature, scale_output: as in :func:`taylor_direct`.
-        regions: integer labels [..., N] (no H axis, broadcast over the batch); tokens attend within equal labels only.
-        backend: "torch", "triton" (GPU kernels; in interpreter mode on a CPU), or "auto": triton for CUDA tensors.
+        regions: integer labels [..., N], broadcast over the batch axes, one for all heads; tokens attend
+            within equal labels only (:eq:`eq-regions`).
+        backend: "torch"; "triton", kernels for GPUs; or "auto", triton for CUDA tensors where it can serve.
 
     Returns:
         [..., H, N, d_v] of the dtype of q; sums are taken in float32 at least.
 
     Raises:
-        TypeError, ValueError: an argument of a wrong type, dtype, shape or device, or a backend that is not there.
+        TypeError, ValueError: an argument of a wrong type, dtype, shape or device, or a missing backend.
     """
     q, k, v = check_qkv(q, k, v)
     regions = check_regions(regions, q)
-    tau = check_temperature(temperature, q, _compute_dtype(q))
+    tau = check_temperature(temperature, q, compute_dtype(q))
     scale = _output_scale(q, scale_output)
-    if uses_triton(backend, q):
+    if uses_triton(backend, q, v):
         from taylorir.kernels.triton_taylor import taylor_efficient_triton
 
         return taylor_efficient_triton(q, k, v, tau, regions) * scale
@@ -164,9 +161,10 @@ def taylor_attention(
     """TaylorShift attention in the cheaper form: direct for N below the crossover, efficient from it on.
 
     Args:
-        q, k, v, temperature, regions, scale_output, backend: as in :func:`taylor_efficient`.
+        q, k, v, temperature, regions, scale_output: as in :func:`taylor_efficient`.
         crossover: the number of tokens from which the efficient form is taken, e.g. a measured one;
             default :func:`crossover_flops` of d.
+        backend: of the efficient form; the direct one runs in plain PyTorch, in blocks that are not stored.
 
     Returns:
         [..., H, N, d_v] of the dtype of q.
@@ -179,9 +177,9 @@ def taylor_attention(
         return taylor_efficient(
             q, k, v, temperature=temperature, regions=regions, scale_output=scale_output, backend=backend
         )
-    uses_triton(backend, q)
+    uses_triton(backend, q, v)
     regions = check_regions(regions, q)
-    tau = check_temperature(temperature, q, _compute_dtype(q))
+    tau = check_temperature(temperature, q, compute_dtype(q))
     return in_segments(taylor_direct_blocked, q, k, v, tau, regions, _output_scale(q, scale_output))
 
 
@@ -221,14 +219,10 @@ def _check_order(order: int) -> None:
         raise ValueError(f"order must be 2, 4 or 6, got {order!r}")
 
 
-def _compute_dtype(q: Tensor) -> torch.dtype:
-    return torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else q.dtype
-
-
 def _unit(x: Tensor) -> Tensor:
     """x / |x|; zero, with zero gradient, where |x| is not above epsilon."""
     square = (x * x).sum(-1, keepdim=True)
-    safe = square > _EPSILON**2
+    safe = square > EPSILON**2
     return x * torch.where(safe, torch.where(safe, square, 1).rsqrt(), 0)
 
 

@@ -64,7 +64,7 @@ def _turns(
 
 
 class LePE(nn.Module):
-    """Locally enhanced position: a depthwise convolution of v, added to the output of attention (:eq:`eq-lepe`).
+    """Locally enhanced position: a depthwise convolution of v, added to attention's output (:eq:`eq-lepe`).
 
     Each channel of a token gets a weighted sum of that channel over its neighbours; zeros surround the
     image. The convolution runs over whole images, so it also joins neighbouring windows.

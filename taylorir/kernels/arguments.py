@@ -10,6 +10,8 @@ import numbers
 import torch
 from torch import Tensor
 
+from taylorir.kernels.precision import autocast_dtype
+
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -39,10 +41,7 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if v.shape[:-1] != q.shape[:-1]:
         expected = [*q.shape[:-1], "d_v"]
         raise ValueError(f"v must have the tokens of q, expected {expected}, got {list(v.shape)}")
-    kind = q.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and q.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(kind)
-        return q.to(dtype), k.to(dtype), v.to(dtype)
+    q, k, v = (x.to(autocast_dtype(x) or x.dtype) for x in (q, k, v))
     for name, x in (("k", k), ("v", v)):
         if x.dtype != q.dtype:
             raise TypeError(f"{name} must have the dtype of q, expected {q.dtype}, got {x.dtype}")

@@ -1,7 +1,7 @@
-"""TaylorShift attention in linear time, in plain PyTorch: features in cache-sized chunks, recomputed in backward.
+"""TaylorShift attention in linear time, in plain PyTorch: features in chunks, recomputed in backward.
 
-What is saved for backward: q, k, v as they came, the output, one normaliser a token and one small state a head.
-Every array is feature-major (tokens last), so that a feature is one multiplication of two rows of C tokens.
+What is saved for backward: q, k, v as they came, the output, a normaliser a token and one small state a head.
+Every array has its tokens last, so that a feature is one multiplication of two rows of C tokens.
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
@@ -9,13 +9,13 @@ Shape legend
     C   tokens of a chunk
     n   d + 1: a row of ones and the d rows of a unit vector
     F   features: n (n + 1) / 2 = 1 + d + d (d + 1) / 2
-    rows [G, n + n // 2, C]   ones, unit vector, and the first n // 2 rows of these again
+    rows [G, n + n // 2, C]   ones, unit vector, and the first n // 2 of these rows again
     features [G, F, C]; states [G, d_v + 1, F], the last row for the normaliser
 
-Features: with r = (1, x), the products r_i r_j over unordered pairs. Pairs are taken at equal distance s around a
-circle, (i, i + s mod n) for s = 0 .. n // 2: that meets each pair once, and makes all of the features one
-multiplication of r with shifted views of itself. 1 + t x.y + (t x.y)^2 / 2 is the sum over the features of x, times
-those of y, times those of the vector (t, .., t), halved where i = j > 0.
+With r = (1, u), the features of u are the products r_i r_j over unordered pairs. Pairs are taken at equal
+distance s around a circle, (i, i + s mod n) for s = 0 .. n // 2: that meets each pair once, and makes all
+features one multiplication of r with shifted views of itself. For x = t u.w, 1 + x + x^2 / 2 is the sum over
+the features of u, times those of w, times those of (t, .., t), halved where i = j > 0 (:eq:`eq-features`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from taylorir.kernels.precision import full_precision
 from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
 from taylorir.kernels.workspace import Workspace
 
-MAX_CHUNK = 1024
+MAX_CHUNK = 1152
 
 
 def taylor_efficient_chunked(
@@ -53,6 +54,7 @@ def taylor_efficient_chunked(
 
 class _TaylorEfficient(torch.autograd.Function):
     @staticmethod
+    @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
         y = torch.empty_like(v)
         normaliser = temperature.new_empty((*q.shape[:-1], 1))
@@ -73,6 +75,7 @@ class _TaylorEfficient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx, dy):
         q, k, v, temperature, y, normaliser, *states = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
@@ -170,20 +173,31 @@ def _features(rows: Tensor, workspace: Workspace) -> Tensor:
     full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
     features = workspace.take(rows.shape[0], n * (n + 1) // 2, rows.shape[2])
     shifted = rows.unfold(1, n, 1)[:, :full].mT  # [G, full, n, C]
-    torch.mul(rows[:, None, :n], shifted, out=features[:, : full * n].unflatten(1, (full, n)))
+    _multiply(rows[:, None, :n], shifted, features[:, : full * n].unflatten(1, (full, n)))
     if n % 2 == 0:
-        torch.mul(rows[:, : n // 2], rows[:, n // 2 : n], out=features[:, full * n :])
+        _multiply(rows[:, : n // 2], rows[:, n // 2 : n], features[:, full * n :])
     return features
+
+
+def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
+    """Write the product to a view: in one pass, which ``torch.compile`` cannot trace but finds by itself."""
+    if torch.compiler.is_compiling():
+        out.copy_(x * y)
+    else:
+        torch.mul(x, y, out=out)
 
 
 def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
     """The gradient of the first n rows [G, n, C] from that of the features [G, F, C]."""
     n = _num_rows(rows)
     drows = torch.zeros_like(rows)
-    for s, block in enumerate(dfeatures.split(n, dim=1)):  # [G, n, C]; the last n // 2 rows of an even n
-        size = block.shape[1]
-        drows[:, :size].addcmul_(block, rows[:, s : s + size])
-        drows[:, s : s + size].addcmul_(block, rows[:, :size])
+    first, dfirst = rows[:, :n], drows[:, :n]
+    for s, product in enumerate(dfeatures.split(n, dim=1)):  # [G, n, C]
+        size = product.shape[1]
+        if size < n:  # the last of an even n: n // 2 pairs
+            first, dfirst = first[:, :size], dfirst[:, :size]
+        dfirst.addcmul_(product, rows[:, s : s + size])
+        drows[:, s : s + size].addcmul_(product, first)
     drows[:, : n // 2] += drows[:, n:]
     return drows[:, :n]
 

@@ -1,12 +1,12 @@
-"""TaylorShift attention in quadratic time, in plain PyTorch: weights in cache-sized blocks, recomputed in backward.
+"""TaylorShift attention in quadratic time, in plain PyTorch: weights in blocks, recomputed in backward.
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
     G   windows x heads of a tile; C query tokens of a chunk; M tokens of the segment (all keys)
-    rows [G, d + 1, C or M]; values [G, d_v + 1, M]; shifted scores s = 1 + x [G, C, M]
+    rows [G, d + 1, C or M]; values [G, d_v + 1, M]; scores 1 + x [G, C, M]
 
-The weight is 1 + x + x^2 / 2 = (s^2 + 1) / 2, and the half drops out of y = a / b. The product of rows with their
-ones is s itself, so that a weight costs one multiplication after the product.
+The weight is 1 + x + x^2 / 2 = ((1 + x)^2 + 1) / 2, and the half drops out of y = a / b. Rows begin with a
+one, so their product is 1 + x itself, and a weight costs one multiplication after it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from taylorir.kernels.precision import full_precision
 from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
 
@@ -32,6 +33,7 @@ def taylor_direct_blocked(
 
 class _TaylorDirect(torch.autograd.Function):
     @staticmethod
+    @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
         y = torch.empty_like(v)
         normaliser = temperature.new_empty((*q.shape[:-1], 1))
@@ -53,6 +55,7 @@ class _TaylorDirect(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx, dy):
         q, k, v, temperature, y, normaliser = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

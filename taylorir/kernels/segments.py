@@ -1,4 +1,4 @@
-"""Which tokens are worked on together: segments that attend among themselves, cut into tiles that fit in cache.
+"""Which tokens are worked on together: segments that attend among themselves, cut into tiles for the cache.
 
 Shape legend: x [B, H, N, width]; regions [B, N]; G = windows x heads of a tile; C tokens of a chunk.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-CACHED_NUMBERS = 1 << 20  # numbers of a tile's largest array: a few MiB, so that it stays in the last cache
+CACHED_NUMBERS = 1 << 21  # numbers of a tile's largest array: 8 MiB in float32, which stays in the last cache
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Tile:
-    """The part of a segment, some windows and heads, of which one state is held at a time; tokens come in chunks."""
+    """The part of a segment that is worked on at once: some windows and heads, their tokens in chunks."""
 
     windows: slice | Tensor
     heads: slice
@@ -61,8 +61,8 @@ def in_segments(
     regions: Tensor | None,
     output_scale: float,
 ) -> Tensor:
-    """Call ``attend`` on q, k, v [..., H, N, width] with their batch axes as one and regions [..., N] as segments."""
-    q4, k4, v4 = (x.reshape(-1, *x.shape[-3:]) for x in (q, k, v))
+    """Call ``attend`` on q, k, v [..., H, N, width] with one batch axis, and regions [..., N] as segments."""
+    q4, k4, v4 = (x.flatten(0, -4) if x.ndim > 4 else x.view(-1, *x.shape[-3:]) for x in (q, k, v))
     if regions is None:
         segments = whole_windows(q4.shape[0], q4.shape[2])
     else:
@@ -78,7 +78,7 @@ def whole_windows(batch: int, num_tokens: int) -> list[Segment]:
 def segments_of(regions: Tensor) -> list[Segment]:
     """The segments of integer labels [B, N]: windows of equal labels are taken together.
 
-    Labels of a FakeTensor have no values; each window then counts as one region, which costs the same to a per cent.
+    Labels of a FakeTensor have no values; each window then counts as one region, which costs nearly the same.
     """
     if isinstance(regions, FakeTensor) or regions.is_meta:
         return whole_windows(*regions.shape)
@@ -98,25 +98,20 @@ def segments_of(regions: Tensor) -> list[Segment]:
 
 
 def tiles(
-    segments: list[Segment],
-    heads: int,
-    numbers_per_token: int | None,
-    max_chunk: int,
-    budget: int = CACHED_NUMBERS,
+    segments: list[Segment], heads: int, numbers_per_token: int | None, max_chunk: int
 ) -> Iterator[Tile]:
-    """Cut segments into tiles of which the largest array has about ``budget`` numbers.
+    """Cut segments into tiles of which the largest array has about ``CACHED_NUMBERS`` numbers.
 
     Args:
         segments: what to cut.
         heads: H.
-        numbers_per_token: numbers that this array holds for a token of a head; None: as many as the segment has tokens.
+        numbers_per_token: its numbers for a token of a head; None: as many as the segment has tokens.
         max_chunk: the most tokens of a chunk.
-        budget: numbers of the largest array.
     """
     for segment in segments:
         num_tokens, num_windows = _length(segment.tokens), _length(segment.windows)
-        head_tokens = max(budget // (numbers_per_token or num_tokens), 1)
-        size = min(max_chunk, max(head_tokens // min(heads * num_windows, 6), 128))
+        head_tokens = max(CACHED_NUMBERS // (numbers_per_token or num_tokens), 1)
+        size = min(max_chunk, max(head_tokens // max(min(heads * num_windows, 6), 1), 128))
         size = -(-num_tokens // -(-num_tokens // size))  # chunks of equal size
         group = max(head_tokens // size, 1)
         heads_at_once = -(-heads // -(-heads // group))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Workspace:
-    """Memory of the dtype and device of ``like``; each ``take`` overwrites what the one before it returned."""
+    """Memory of the dtype and device of ``like``; each ``take`` overwrites what the last one returned."""
 
     def __init__(self, like: Tensor):
         self.dtype: torch.dtype = like.dtype

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,8 +20,9 @@ def plot_crop(panels: Mapping[str, tuple[np.ndarray, np.ndarray | None, float | 
         panels: by title a picture, its error in grey levels of luma or None, its PSNR-Y or None, as
             ``taylorir.gallery.crop_panels`` gives them.
     """
-    figure = Figure(figsize=(2.15 * len(panels), 4.9))
+    figure = Figure(figsize=(2.1 * len(panels), 4.6), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False)
+    largest = max((float(error.max()) for _, error, _ in panels.values() if error is not None), default=1.0)
     image = None
     for (title, (picture, error, psnr_y)), column in zip(panels.items(), grid.T, strict=True):
         for axes in column:
@@ -29,9 +31,41 @@ def plot_crop(panels: Mapping[str, tuple[np.ndarray, np.ndarray | None, float | 
         name = title if psnr_y is None else f"{title}\n{psnr_y:.2f} dB"
         column[0].set_title(name, fontsize=10, loc="center", weight="normal")
         if error is not None:
-            image = column[1].imshow(error, cmap="magma", vmin=0, vmax=48)
+            image = column[1].imshow(error, cmap="magma", vmin=0, vmax=largest)
     if image is not None:
-        figure.colorbar(image, ax=list(grid[1]), shrink=0.8, aspect=14, label="error, grey levels of Y")
+        scale = grid[1, -1].inset_axes((0.05, 0.05, 0.08, 0.9))
+        figure.colorbar(image, cax=scale, label="error, grey levels of Y")
+    return figure
+
+
+def plot_gains(gains: pd.DataFrame) -> Figure:
+    """Mean gain with its interval, one line a degradation.
+
+    Args:
+        gains: columns degradation, gain, low, high, in dB.
+    """
+    figure = Figure(figsize=(7.2, 0.32 * len(gains) + 1.0))
+    axes = figure.subplots()
+    places = np.arange(len(gains))[::-1]
+    spread = np.abs(gains[["low", "high"]].to_numpy().T - gains["gain"].to_numpy())
+    axes.errorbar(gains["gain"], places, xerr=spread, fmt="o", color="#D55E00", capsize=3)
+    axes.axvline(0, color="#888888", linewidth=1)
+    axes.set_yticks(places, gains["degradation"])
+    axes.set(xlabel="gain of TaylorSwinIR over SwinIR, dB PSNR-Y, with 95 % interval")
+    return figure
+
+
+def plot_gain_distribution(ranked: pd.DataFrame) -> Figure:
+    """How often which gain occurs.
+
+    Args:
+        ranked: a column gain in dB, one row a crop.
+    """
+    figure = Figure(figsize=(7.2, 2.8))
+    axes = figure.subplots()
+    axes.hist(ranked["gain"], bins=40, color="#D55E00")
+    axes.axvline(0, color="#888888", linewidth=1)
+    axes.set(xlabel="gain of TaylorSwinIR over SwinIR, dB PSNR-Y", ylabel="crops")
     return figure
 
 

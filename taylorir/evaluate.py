@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -76,20 +77,18 @@ def load_model(name: str, *, device: str | torch.device = "cpu") -> nn.Module | 
 def default_model(upscale: int) -> str:
     """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
 
+    Of runs that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
+
     Raises:
         ValueError: there are none.
     """
-    stored = {file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors")}
-    for family in (
-        "taylorswinir_m",
-        "taylorswinir_s",
-        "swinir_m",
-        "swinir_s",
-        "taylorswinir_tiny",
-        "swinir_tiny",
-    ):
-        if f"{family}_x{upscale}" in stored:
-            return f"{family}_x{upscale}"
+    stored = sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))
+    for size in ("m", "s", "mini", "tiny"):
+        for family in ("taylorswinir", "swinir"):
+            name = re.compile(rf"{family}_{size}_x{upscale}(_s\d+)?")
+            fitting = [stem for stem in stored if name.fullmatch(stem)]
+            if fitting:
+                return fitting[0]
     raise ValueError(
         f"no trained weights for x{upscale} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
     )
@@ -149,7 +148,7 @@ def super_resolve(
     was_training = model.training
     model.eval()
     try:
-        pixels = torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None]
+        pixels = torch.from_numpy(np.require(lr.transpose(2, 0, 1), requirements="CW"))[None]
         if tile == "auto" and max(lr.shape[:2]) <= probe_sides(window)[1]:
             tile = None
         if tile is None:

@@ -246,7 +246,7 @@ def imresize(
     if isinstance(image, np.ndarray):
         if image.ndim not in (2, 3):
             raise ValueError(f"image must be [H, W] or [H, W, C], not {list(image.shape)}")
-        pixels, axes = torch.from_numpy(np.ascontiguousarray(image)), (0, 1)
+        pixels, axes = torch.from_numpy(np.require(image, requirements="CW")), (0, 1)
     elif isinstance(image, torch.Tensor):
         if image.ndim < 2:
             raise ValueError(f"image must be [..., H, W], not {list(image.shape)}")
@@ -370,7 +370,7 @@ def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
 
 def to_tensor(image: np.ndarray, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
     """uint8 ``[H, W, 3]`` to a float tensor ``[1, 3, H, W]`` in 0..1."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    pixels = torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements="CW"))
     return pixels.to(device)[None].to(dtype) / 255.0
 
 

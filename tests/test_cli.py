@@ -178,7 +178,7 @@ def test_evaluate_writes_a_row_an_image(run, tmp_path):
 
 
 def test_upscale_a_picture(run, folder):
-    code, out, _ = run(
+    code, _, _ = run(
         "upscale", folder / "good.png", folder / "o.png", "--model", folder / "tiny.safetensors"
     )
     torch.manual_seed(0)

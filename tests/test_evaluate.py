@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -14,7 +15,8 @@ from torch import nn
 from taylorir.checkpoint import save_weights
 from taylorir.datasets import NamedImage, load_images, make_pair
 from taylorir.evaluate import default_model, dihedral, dihedral_inverse, evaluate, load_model, super_resolve
-from taylorir.images import imresize, to_image
+from taylorir.evaluation_choices import CHOICES, choice_effects, mean_with_own_grey, measure_choices
+from taylorir.images import imresize, rgb_to_y, to_image
 from taylorir.metrics import psnr, ssim
 from taylorir.tiles import auto_tile, blend_strips, parse_memory, plan_axis, resident_memory
 from taylorir.variants import build_model
@@ -277,6 +279,67 @@ def test_load_model(tmp_path, tiny, monkeypatch):
         default_model(2)
     path = save_weights(tmp_path / "swinir_tiny_x2.safetensors", tiny, {})
     assert default_model(2) == "swinir_tiny_x2"
+    for name in ("taylorswinir_mini_x2_s1", "taylorswinir_mini_x2_s0", "taylorswinir_s_x3", "taylor_w8_x2"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert [default_model(2), default_model(3)] == ["taylorswinir_mini_x2_s0", "taylorswinir_s_x3"]
     for name in ("swinir_tiny_x2", str(path)):
         loaded = load_model(name)
         assert torch.equal(loaded.conv_first.weight, tiny.conv_first.weight) and not loaded.training
+
+
+# ------------------------------------------------------------------------------ what the choices are worth
+
+
+def test_choices_by_hand():
+    image = load_images("samples_held_out")[2].image[:61, :85]
+    rows = measure_choices([NamedImage("coffee", image)], 2).set_index("choice")
+    assert set(rows.index) == set(CHOICES) - {"own_grey"}
+    hr = image[:60, :84]
+    sr = imresize(imresize(hr, 0.5), 2.0)
+    assert rows.psnr["standard"] == psnr(sr, hr, crop_border=2)
+    assert rows.psnr["no_shave"] == psnr(sr, hr)
+    assert rows.psnr["rgb"] == psnr(sr, hr, crop_border=2, y_channel=False)
+    assert rows.psnr["crop_12"] == rows.psnr["standard"], "60 x 84 is a multiple of 12 already"
+    rounded = [np.rint(rgb_to_y(x)).astype(np.uint8) for x in (sr, hr)]
+    assert rows.psnr["rounded_luma"] == psnr(*rounded, crop_border=2)
+    unrounded = imresize(imresize(hr.astype(float), 0.5), 2.0)
+    expected = psnr(np.clip(np.floor(unrounded + 0.5), 0, 255).astype(np.uint8), hr, crop_border=2)
+    assert rows.psnr["float_lr"] == expected
+
+
+def test_a_grey_image_gains_the_swing_of_its_luma():
+    grey = np.repeat(load_images("samples_held_out")[0].image[:96, :96, :1], 3, axis=2)
+    rows = measure_choices([NamedImage("g", grey)], 2, choices=["standard", "own_grey"]).set_index("choice")
+    assert rows.psnr["standard"] - rows.psnr["own_grey"] == pytest.approx(20 * np.log10(255 / 219), abs=1e-6)
+    means = mean_with_own_grey(rows.reset_index(), ["g"]).iloc[0]
+    assert (means.psnr_standard, means.psnr_own_grey) == (rows.psnr["standard"], rows.psnr["own_grey"])
+    with pytest.raises(ValueError, match="no row 'own_grey' for other"):
+        mean_with_own_grey(rows.reset_index(), ["other"])
+    with pytest.raises(ValueError, match="choice must be one of standard"):
+        measure_choices([], 2, choices=["none"])
+
+
+def test_effects_are_differences_to_the_standard():
+    rows = pd.DataFrame(
+        {
+            "choice": ["standard", "rgb", "standard", "rgb"],
+            "image": ["a", "a", "b", "b"],
+            "set": "s",
+            "upscale": 2,
+        }
+        | {"psnr": [30.0, 29.0, 40.0, 36.0], "ssim": [0.9, 0.8, 0.7, 0.9]}
+    )
+    effects = choice_effects(rows)
+    assert effects.choice.tolist() == ["rgb"]
+    assert effects.delta_db.tolist() == pytest.approx(
+        [-2.5]
+    ) and effects.delta_ssim.tolist() == pytest.approx([0.05])
+
+
+def test_committed_choices_explain_the_set14_row():
+    rows = pd.read_csv(ROOT / "data" / "results" / "protocol_choices.csv")
+    means = mean_with_own_grey(rows[rows.set == "Set14"], ["bridge"]).set_index("upscale")
+    for scale, published, column_a in ((2, 30.24, 30.231), (3, 27.55, 27.537), (4, 26.00, 25.994)):
+        assert means.psnr_own_grey[scale] == pytest.approx(column_a, abs=0.005)
+        assert means.psnr_own_grey[scale] == pytest.approx(published, abs=0.015)
+        assert means.psnr_standard[scale] - published > 0.07

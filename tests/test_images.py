@@ -117,6 +117,12 @@ def test_numpy_and_torch_agree_and_memory_chunks_do_not_show(monkeypatch):
     assert np.array_equal(imresize(image, 0.25), expected)
 
 
+def test_read_only_arrays_do_not_warn():
+    image = noise(6, 1, 3)
+    image.flags.writeable = False
+    assert imresize(image, 2.0).shape == (12, 2, 3) and to_tensor(image).shape == (1, 3, 6, 1)
+
+
 def test_imresize_has_the_right_gradient():
     image = torch.rand(1, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: imresize(x, 0.5), image)

@@ -6,6 +6,7 @@ Rows have the columns run, set, image, psnr_y (dB) and ssim_y, as :mod:`taylorir
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,19 @@ from scipy import stats
 from taylorir.protocol import COMPARISONS, Comparison
 
 CONFIDENCE = 0.95
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
+
+
+def read_results(name: str) -> pd.DataFrame:
+    """Committed rows, e.g. ``quality_mini.csv``.
+
+    Raises:
+        FileNotFoundError: there is no such file, as outside a checkout of the repository.
+    """
+    path = RESULTS / name
+    if not path.exists():
+        raise FileNotFoundError(f"there are no committed rows {path}")
+    return pd.read_csv(path, dtype={"image": str}, keep_default_na=True)
 
 
 def set_means(rows: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +35,36 @@ def set_means(rows: pd.DataFrame) -> pd.DataFrame:
     grouped = rows.groupby(["run", "set"], sort=False)
     means = grouped[["psnr_y", "ssim_y"]].mean()
     return means.assign(images=grouped.size()).reset_index()
+
+
+def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The main runs by set, averaged over seeds, between bicubic and the published row of the lightweight SwinIR.
+
+    Args:
+        rows: of the main runs, scale 2.
+        bicubic: rows of bicubic upscaling, one an image: set, upscale, psnr_y, ssim_y.
+        published: set means: model, set, upscale, psnr_y, ssim_y.
+
+    Returns:
+        One row a set and metric (psnr_y in dB, ssim_y): set, metric, bicubic, swinir, taylorswinir, gain and
+        published, the latter of "SwinIR-S" trained on DIV2K.
+    """
+    arms = {"swinir": COMPARISONS[0].reference, "taylorswinir": COMPARISONS[0].other}
+    table = []
+    for name in dict.fromkeys(rows["set"]):
+        for metric in ("psnr_y", "ssim_y"):
+            row = {"set": name, "metric": metric}
+            of_set = bicubic[(bicubic["set"] == name) & (bicubic.upscale == 2)]
+            row["bicubic"] = of_set[metric].mean()
+            for arm, runs in arms.items():
+                row[arm] = rows[rows.run.isin(runs) & (rows["set"] == name)][metric].mean()
+            row["gain"] = row["taylorswinir"] - row["swinir"]
+            known = published[
+                (published.model == "SwinIR-S") & (published["set"] == name) & (published.upscale == 2)
+            ]
+            row["published"] = known[metric].iloc[0] if len(known) else np.nan
+            table.append(row)
+    return pd.DataFrame(table)
 
 
 def image_differences(

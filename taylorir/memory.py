@@ -28,6 +28,7 @@ from taylorir.allocations import AllocationTrace, Events, cuda_attention_kernels
 from taylorir.original import as_in_original
 from taylorir.tracing import efficient_form_traced_once, known_regions
 from taylorir.variants import VARIANTS, build_model
+from taylorir.windows import fakes_kept
 
 METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
@@ -146,7 +147,7 @@ def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> St
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
     padded = -(-point.lr_size // point.window_size) * point.window_size
-    with FakeTensorMode(), kernels, known_regions(point.batch, padded, point.window_size):
+    with FakeTensorMode(), kernels, fakes_kept(), known_regions(point.batch, padded, point.window_size):
         return trace_step(_on_cpu(model), point, quick=True)
 
 

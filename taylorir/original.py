@@ -40,7 +40,7 @@ class OriginalWindowAttention(nn.Module):
     def _mask(self, height: int, width: int) -> Tensor:
         """[nW, N, N] float32: 0 where tokens may meet, -100 elsewhere."""
         device = self.relative_position_bias_table.device
-        allowed = window_mask(height, width, self.window_size, self.shift_size, device)
+        allowed = window_mask.__wrapped__(height, width, self.window_size, self.shift_size, device)  # not kept
         return torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -100.0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -33,14 +35,20 @@ NUM_REGIONS = 4
 def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator: keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
 
-    Fake tensors and traced ones are not kept, and what is made in inference mode may be used in training.
+    Traced tensors are not kept, nor are fake ones outside of :func:`fakes_kept`; what is made in inference
+    mode may be used in training.
     """
-    kept: OrderedDict[tuple, Tensor] = OrderedDict()
+    real: OrderedDict[tuple, Tensor] = OrderedDict()
 
     @functools.wraps(function)
     def cached(*key) -> Tensor:
-        if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
+        kept = real
+        if torch.compiler.is_compiling():
             return function(*key)
+        if type(torch.empty(0)) is not Tensor:
+            if (stores := _fake_stores.get()) is None:
+                return function(*key)
+            kept = stores.setdefault(function, OrderedDict())
         if key not in kept:
             with torch.inference_mode(False):
                 made = function(*key)
@@ -52,8 +60,23 @@ def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         kept.move_to_end(key)
         return kept[key]
 
-    cached.kept = kept
+    cached.kept = real
     return cached
+
+
+_fake_stores: ContextVar[dict[Callable, OrderedDict[tuple, Tensor]] | None] = ContextVar(
+    "_fake_stores", default=None
+)
+
+
+@contextmanager
+def fakes_kept() -> Iterator[None]:
+    """Within the block fake tensors are kept as real ones are, so that memory is accounted for as used."""
+    token = _fake_stores.set({})
+    try:
+        yield
+    finally:
+        _fake_stores.reset(token)
 
 
 @cached_by_shape

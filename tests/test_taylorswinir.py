@@ -126,7 +126,7 @@ def test_positions_break_the_symmetry_under_permutations(position):
 @pytest.mark.parametrize("position", ["rope", "lepe"])
 @pytest.mark.parametrize("attention", ["softmax", "taylor"])
 def test_positions_do_not_depend_on_how_shifted_windows_are_cut(position, attention):
-    """Where a window lies, and how it is masked, does not matter: a crop along the grid gives the same inside."""
+    """By masks or by rectangles, by regions or by masks: the same output."""
     forms = [{"softmax_backend": name} for name in ("naive", "fused")]
     if attention == "taylor":
         forms = [{"attention_form": name} for name in ("efficient", "direct")]

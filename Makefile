@@ -1,6 +1,6 @@
 # make book   environment, notebooks at preset "cpu", the book at _build/html/index.html
 # make test   all tests; the book's tests read a book that is built in a minute at preset "smoke"
-# make smoke | lab | clean | distclean
+# make smoke | lab | picture | clean | distclean
 #
 # PRESET=smoke|cpu|paper   JOBS=2   PARAMETERS='{04_training: {seed: 1}}'   PYTHON=python3.12
 
@@ -13,7 +13,7 @@ INSTALLED := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --jobs $(JOBS) --rerun-incomplete --quiet host reason
 
 .DEFAULT_GOAL := book
-.PHONY: book smoke test lab clean distclean
+.PHONY: book smoke test lab picture clean distclean
 
 book: $(INSTALLED)
 	$(SNAKEMAKE) --config preset=$(PRESET) 'parameters=$(PARAMETERS)'
@@ -26,6 +26,9 @@ test: smoke
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
+
+picture: $(INSTALLED)
+	$(BIN)/python -m taylorir.report_overview data/results/memory_overview.csv book/_static/readme.svg
 
 clean:
 	rm -rf _build book/_executed .snakemake .pytest_cache .ruff_cache

@@ -59,7 +59,7 @@ _STYLE = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.labelcolor": "#222222",
     "axes.edgecolor": "#555555",
     "axes.spines.top": False,

@@ -1,15 +1,15 @@
 """Every allocation and release of tensor memory while a function runs, as a list of events in bytes.
 
-A storage counts from the operator that returns it to the release of its last reference, so the curve of live bytes
-is exact, for real tensors and for fake ones (``FakeTensorMode``: shapes and storages without contents) alike.
-What an operator allocates and releases within itself (a workspace, a repacked weight) is not seen.
+A storage counts from the operator that returns it to the release of its last reference, so the curve of live
+bytes is exact, for real tensors and for fake ones (``FakeTensorMode``: shapes and storages without contents)
+alike. What an operator allocates and releases within itself (a workspace, a repacked weight) is not seen.
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,8 +101,9 @@ class AllocationTrace(TorchDispatchMode):
     def repeat(self, before: int, start: int, times: int) -> None:
         """Record the last round of a loop ``times`` more, as if the loop had gone on.
 
-        Two rounds that did the same are needed, so that what a round leaves to be released by the next (as a Python
-        variable does until it is set anew) is told from what it leaves to be kept, which then counts for every round.
+        Two rounds that did the same are needed, so that what a round leaves to be released by the next (as a
+        Python variable does until it is set anew) is told from what it leaves to be kept, which then counts
+        for every round.
 
         Args:
             before: position at which the round before began.
@@ -251,10 +252,11 @@ def record(known: Iterable[Tensor] = ()) -> Iterator[AllocationTrace]:
 def cuda_attention_kernels() -> Iterator[None]:
     """Let ``scaled_dot_product_attention`` allocate on fake CPU tensors what PyTorch's CUDA kernels allocate.
 
-    The choice follows PyTorch's ``can_use_flash_attention`` and ``can_use_mem_efficient_attention``: flash for half
-    precision without a mask (it pads d to a multiple of 8), memory-efficient where d is a multiple of 4 (float32) or
-    8 (half), else the unfused composition, which holds all N x N weights. The operators' own shape rules give the
-    output, the log-sum-exp and the gradients; scratch memory inside a kernel is not known to them, nor counted here.
+    The choice follows PyTorch's ``can_use_flash_attention`` and ``can_use_mem_efficient_attention``: flash
+    for half precision without a mask (it pads d to a multiple of 8), memory-efficient where d is a multiple
+    of 4 (float32) or 8 (half), else the unfused composition, which holds all N x N weights. The operators'
+    own shape rules give the output, the log-sum-exp and the gradients; scratch memory inside a kernel is not
+    known to them, nor counted here.
     """
     functional.scaled_dot_product_attention = _cuda_attention  # a TorchFunctionMode is off during backward
     try:
@@ -294,7 +296,8 @@ def _cuda_attention(
 
 
 def _aligned_bias(bias: Tensor, q: Tensor) -> Tensor:
-    """The kernel wants an additive bias whose rows start at multiples of 16 numbers; it copies one that does not."""
+    """The kernel wants an additive bias whose rows start at multiples of 16 numbers; it copies one that does
+    not."""
     if bias.dtype == torch.bool:
         bias = torch.zeros_like(bias, dtype=q.dtype).masked_fill_(~bias, -torch.inf)
     tokens = bias.shape[-1]

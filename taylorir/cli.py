@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from taylorir.cli_benchmark import benchmark_app
 from taylorir.cli_data import DataRoot, data_app
 
 UPSCALES = (2, 3, 4, 8)
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
 
 Upscale = Annotated[int, typer.Option(help="Factor: 2, 3, 4 or 8.")]
@@ -284,41 +286,6 @@ def train(
         return
     psnr = result.curve.psnr_y.dropna()
     typer.echo(f"{result.weights}" + (f": held-out PSNR-Y {psnr.iloc[-1]:.2f} dB" if len(psnr) else ""))
-
-
-@app.command()
-def benchmark(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(help="Variants to time. Default: swinir_s_x2 and taylorswinir_s_x2."),
-    ] = None,
-    lr_size: Annotated[list[int] | None, typer.Option(help="Side of the LR image; may be repeated.")] = None,
-    window_size: Annotated[
-        int | None, typer.Option(help="Window of all of them; default: each its own.")
-    ] = None,
-    mode: Annotated[str, typer.Option(help="forward, or train (forward and backward).")] = "forward",
-    seconds: Annotated[float, typer.Option(help="Time to spend on a measurement.")] = 3.0,
-    device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
-) -> None:
-    """Time networks on square images: median with the 20% and 80% quantiles."""
-    from taylorir.benchmark import Network, network_rows
-    from taylorir.images import write_atomic
-    from taylorir.upscale import check_writable
-    from taylorir.variants import build_model
-
-    if out is not None:
-        check_writable(out)
-    networks = []
-    for name in models or ["swinir_s_x2", "taylorswinir_s_x2"]:
-        window = window_size if window_size is not None else build_model(name).config.window_size
-        networks.append(Network(name, name, window))
-    rows = network_rows(networks, lr_size or [96], modes=[mode], seconds=seconds, device=_device(device))
-    shown = [c for c in ("variant", "window_size", "mode", "lr_size", "latency_ms", "status") if c in rows]
-    typer.echo(rows[shown].to_string(index=False, float_format=lambda value: f"{value:.1f}"))
-    if out is not None:
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
 
 
 def _check_upscale(upscale: int) -> None:

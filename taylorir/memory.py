@@ -1,13 +1,15 @@
 """Peak memory of a forward pass or a training step of any variant at any size, exact, without a GPU.
 
-The network runs on fake tensors (``FakeTensorMode``: shapes and storages, no contents, no arithmetic), and every
-allocation and release is recorded (:mod:`taylorir.allocations`). The peak is that of the bytes of tensors; what an
-allocator rounds up and what a kernel takes for itself comes on top.
+The network runs on fake tensors (``FakeTensorMode``: shapes and storages, no contents, no arithmetic), and
+every allocation and release is recorded (:mod:`taylorir.allocations`). The peak is that of the bytes of
+tensors; what an allocator rounds up and what a kernel takes for itself comes on top.
 
-A network is R equal groups of n equal blocks. All but the first and the last repeat the same events, so it is enough to
-trace 2 groups of 4 blocks and to repeat the events of the inner ones; a test compares this with the trace of all.
+A network is R equal groups of n equal blocks. All but the first and the last repeat the same events, so it is
+enough to trace 2 groups of 4 blocks and to repeat the events of the inner ones; a test compares this with the
+trace of all.
 
-Which kernels: see ``cuda_attention_kernels``. TaylorShift efficient is the plain PyTorch form; the Triton kernels hold less.
+Which kernels: see ``cuda_attention_kernels``. TaylorShift efficient is the plain PyTorch form; the Triton
+kernels hold less.
 """
 
 from __future__ import annotations
@@ -38,11 +40,12 @@ METHODS: dict[str, dict[str, object]] = {
     "taylor_published": {"attention": "taylor", "attention_form": "published", "position": "none"},
     "taylor_efficient": {"attention": "taylor", "attention_form": "efficient", "position": "none"},
 }
-"""What to build, by the name that tables show. "softmax_naive" is the authors' code (:mod:`taylorir.original`)."""
+"""What to build, by the name that tables show. "softmax_naive" is the authors' code
+(:mod:`taylorir.original`)."""
 
 CATEGORIES = ("parameters", "gradients", "optimiser", "buffers", "data", "saved", "transient")
-"""Parts of the peak. "data": LR input and HR target. "saved": activations kept for the backward pass. "transient": all
-else, with what checkpointing recomputes."""
+"""Parts of the peak. "data": LR input and HR target. "saved": activations kept for the backward pass.
+"transient": all else, with what checkpointing recomputes."""
 
 MODES = ("train", "infer")
 _GROUPS, _BLOCKS = 2, 4  # what is traced
@@ -62,8 +65,9 @@ class Point:
         mode: "train" (a step: forward, L1 loss, backward, Adam) or "infer".
         batch: images.
 
-    Windows are shifted unless one covers the whole image, as in the original. A network to be trained is built for its
-    LR size, so that the original's masks are buffers; one to infer with was built for another size.
+    Windows are shifted unless one covers the whole image, as in the original. A network to be trained is
+    built for its LR size, so that the original's masks are buffers; one to infer with was built for another
+    size.
     """
 
     model: str = "M"
@@ -159,7 +163,8 @@ def _variant(point: Point) -> str:
 
 
 def _on_cpu(model: nn.Module) -> nn.Module:
-    """Replace the tensors of a model on the meta device by empty ones on the CPU: fake ones, within that mode."""
+    """Replace the tensors of a model on the meta device by empty ones on the CPU: fake ones, within that
+    mode."""
     for module in model.modules():
         for name, tensor in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(torch.empty(tensor.shape, dtype=tensor.dtype)))
@@ -177,7 +182,8 @@ class StepTrace:
     """The events of one step and what they belong to.
 
     Attributes:
-        events: allocations and releases, from an idle network with its inputs (not counted) to the end of backward.
+        events: allocations and releases, from an idle network with its inputs (not counted) to the end of
+            backward.
         category: index into ``CATEGORIES`` of each event.
         data: bytes of the inputs.
         train: whether there is a backward pass.

@@ -1,7 +1,8 @@
-"""The memory tables: many points, savings against each baseline, and the largest window and image within a budget.
+"""The memory tables: many points, savings against each baseline, and the largest window and image within a
+budget.
 
-A row is exact and needs no clock, so its provenance is that of the source: the commit that last touched the package
-and its date. The file is the same, byte for byte, whenever and on whatever machine it is made.
+A row is exact and needs no clock, so its provenance is that of the source: the commit that last touched the
+package and its date. The file is the same, byte for byte, whenever and on whatever machine it is made.
 """
 
 from __future__ import annotations
@@ -252,6 +253,17 @@ def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit:
 @functools.cache
 def _peak_bytes(point: Point) -> int:
     return account(point).total
+
+
+def limit_points() -> list[Point]:
+    """What the table of limits asks for: SwinIR-M at x2, every method, in training and in inference."""
+    return [
+        Point("M", method, checkpoint, 48, 48, 2, mode)
+        for mode in ("train", "infer")
+        for method in METHODS
+        for checkpoint in (False, True)
+        if mode == "train" or not checkpoint
+    ]
 
 
 def limit_rows(

@@ -1,9 +1,10 @@
 """SwinIR's attention with the memory habits of its authors' code: the baseline of the paper's memory claim.
 
-The numbers are those of :mod:`taylorir.swinir`; what differs is what is held and copied (read off the authors'
-repository, FACTS 1.2): every block owns an int64 map [N, N] from token pairs to rows of its bias table; shifted windows
-are masked by adding float32 0 and -100; the masks are a buffer for the image size that the network was built for, and
-for any other size every block makes them anew in every forward, unshifted blocks as well, whose mask is all zero.
+The numbers are those of :mod:`taylorir.swinir`; what differs is what is held and copied (read off the
+authors' repository, FACTS 1.2): every block owns an int64 map [N, N] from token pairs to rows of its bias
+table; shifted windows are masked by adding float32 0 and -100; the masks are a buffer for the image size that
+the network was built for, and for any other size every block makes them anew in every forward, unshifted
+blocks as well, whose mask is all zero.
 
 Shape legend: see :mod:`taylorir.swinir`.
 """
@@ -40,7 +41,9 @@ class OriginalWindowAttention(nn.Module):
     def _mask(self, height: int, width: int) -> Tensor:
         """[nW, N, N] float32: 0 where tokens may meet, -100 elsewhere."""
         device = self.relative_position_bias_table.device
-        allowed = window_mask.__wrapped__(height, width, self.window_size, self.shift_size, device)  # not kept
+        allowed = window_mask.__wrapped__(
+            height, width, self.window_size, self.shift_size, device
+        )  # not kept
         return torch.zeros(allowed.shape, device=device).masked_fill_(~allowed, -100.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,8 +77,8 @@ def as_in_original(model: SwinIR, img_size: int) -> SwinIR:
 
     Args:
         model: a SwinIR with softmax attention and the position bias.
-        img_size: side of the LR crop that the network is built for, padded to a multiple of the window; its masks are
-            held as buffers.
+        img_size: side of the LR crop that the network is built for, padded to a multiple of the window; its
+            masks are held as buffers.
 
     Raises:
         ValueError: another attention, or no position bias.

@@ -1,7 +1,8 @@
 """Trace TaylorShift's efficient form quickly: its many equal loops run a few rounds, and once for each shape.
 
-The chunked form (:mod:`taylorir.kernels.chunked`) works through tiles of windows and heads and chunks of tokens. On fake
-tensors only its allocations count, and these are the same in every round and for every call of the same shapes.
+The chunked form (:mod:`taylorir.kernels.chunked`) works through tiles of windows and heads and chunks of
+tokens. On fake tensors only its allocations count, and these are the same in every round and for every call
+of the same shapes.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from taylorir.kernels import chunked, segments
 from taylorir.windows import window_regions
 
 _templates: dict[tuple, Template] = {}
-"""Events of the calls seen so far, by shapes. They depend on nothing else, so they are kept from trace to trace."""
+"""Events of the calls seen so far, by shapes. They depend on nothing else, so they are kept from trace to
+trace."""
 
 
 @contextmanager
 def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
-    """Within ``FakeTensorMode``: let the efficient form see the labels of shifted windows, which have no values.
+    """Within ``FakeTensorMode``: let the efficient form see the labels of shifted windows, which have no
+    values.
 
     Args:
         batch: images.
@@ -56,7 +59,8 @@ def _fake(part: slice | Tensor) -> slice | Tensor:
 
 @contextmanager
 def efficient_form_traced_once(trace: AllocationTrace) -> Iterator[None]:
-    """Record the efficient form with shortened loops, and replay what was recorded for shapes that come again.
+    """Record the efficient form with shortened loops, and replay what was recorded for shapes that come
+    again.
 
     The tensors that it returns have the right shapes and no meaning, so this is for fake tensors only.
     """
@@ -77,7 +81,8 @@ def efficient_form_traced_once(trace: AllocationTrace) -> Iterator[None]:
 
 
 def _rounds(trace: AllocationTrace, items: Sequence, shape: Callable[[object], object]) -> Iterator:
-    """Three of each run of items of equal shape; the last one's events are recorded for all others of the run."""
+    """Three of each run of items of equal shape; the last one's events are recorded for all others of the
+    run."""
     for _, run in itertools.groupby(items, shape):
         run = list(run)
         starts = []

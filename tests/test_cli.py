@@ -278,6 +278,6 @@ def test_data_check_and_list(run, tmp_path, monkeypatch):
 
 def test_benchmark_prints_a_row_a_network(run, tmp_path):
     code, out, _ = run(
-        "benchmark", "swinir_tiny_x2", "--lr-size", 16, "--seconds", 0.01, "--out", tmp_path / "rows.csv"
+        "benchmark", "time", "swinir_tiny_x2", "--lr-size", 16, "--seconds", 0.01, "--out", tmp_path / "rows.csv"
     )
     assert code == 0 and "swinir_tiny_x2" in out and len(pd.read_csv(tmp_path / "rows.csv")) == 1

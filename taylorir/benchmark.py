@@ -1,0 +1,419 @@
+"""Time of attention and of networks: one row a measurement.
+
+How a time is taken: inputs are built first, the call runs once or more to warm up, every later call is
+synchronised and timed by itself, and the row gives the median with the 20% and 80% quantiles. Out of memory
+is a result (``status``); any other exception is an error and propagates.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import l1_loss, pad, scaled_dot_product_attention
+
+from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
+from taylorir.provenance import provenance
+from taylorir.taylorswinir import taylor_efficient_published
+from taylorir.variants import build_model
+
+MODES = ("forward", "train")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds a call: median and the 20% and 80% quantiles of ``repeats`` calls."""
+
+    latency_ms: float
+    latency_ms_p20: float
+    latency_ms_p80: float
+    repeats: int
+
+
+def time_call(
+    run: Callable[[], object],
+    *,
+    device: str | torch.device = "cpu",
+    seconds: float = 2.0,
+    min_repeats: int = 3,
+    max_repeats: int = 100,
+) -> Timing:
+    """Time a call: one warm-up (three on a GPU), then repeats until the time is used up.
+
+    Args:
+        run: what to time; its inputs exist already.
+        device: where it runs; a CUDA device is synchronised before and after every call.
+        seconds: time to spend on repeats, which ``min_repeats`` may exceed.
+        min_repeats, max_repeats: bounds on the number of repeats.
+
+    Raises:
+        ValueError: bounds that leave no repeat.
+    """
+    if not 1 <= min_repeats <= max_repeats:
+        raise ValueError(
+            f"repeats: got {min_repeats} to {max_repeats}, expected 1 <= min_repeats <= max_repeats"
+        )
+    device = torch.device(device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    for _ in range(3 if device.type == "cuda" else 1):
+        run()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < min_repeats or (time.perf_counter() < end and len(taken) < max_repeats):
+        synchronize()
+        start = time.perf_counter()
+        run()
+        synchronize()
+        taken.append((time.perf_counter() - start) * 1e3)
+    median, low, high = np.quantile(taken, [0.5, 0.2, 0.8])
+    return Timing(float(median), float(low), float(high), len(taken))
+
+
+def _nothing() -> None:
+    return None
+
+
+# ------------------------------------------------------------------------------------------- attention alone
+
+
+def _naive(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return softmax_attention(q, k, v, bias=bias)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return _sdpa(q, k, v, bias, SDPBackend.EFFICIENT_ATTENTION)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return _sdpa(q, k, v, None, SDPBackend.FLASH_ATTENTION)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: SDPBackend) -> Tensor:
+    """PyTorch's fused kernels. On a GPU the named one and no other, with d padded to a multiple of 8, else
+    float32 would silently take the unfused one; flash there needs half precision, float32 gets the
+    memory-efficient.""" if q.device.type != "cuda":
+        return scaled_dot_product_attention(q, k, v, bias)
+    if q.dtype == torch.float32:
+        backend = SDPBackend.EFFICIENT_ATTENTION
+    width = q.shape[-1]
+    padded = (pad(x, (0, -width % 8)) for x in (q, k, v))
+    bias = None if bias is None else bias.expand(*q.shape[:-1], q.shape[-2])
+    with sdpa_kernel(backend):
+        return scaled_dot_product_attention(*padded, bias, scale=width**-0.5)[..., :width]
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """FlexAttention with the bias looked up from SwinIR's table of offsets, so that no N x N tensor is held."""
+    width, tokens = q.shape[-1], q.shape[-2]
+    side = math.isqrt(tokens)
+    table = _flex_table(side, q.shape[-3], q.device, q.dtype)
+
+    def biased(score, _, head, i, j):  # offsets of token i from token j along both axes
+        dy, dx = i // side - j // side + side - 1, i % side - j % side + side - 1
+        return score + table[head, dy * (2 * side - 1) + dx]
+
+    padded = (pad(x, (0, 16 - width if width < 16 else -width % 8)) for x in (q, k, v))
+    return _compiled_flex()(*padded, score_mod=biased, scale=width**-0.5)[..., :width]
+
+
+@functools.cache
+def _flex_table(side: int, heads: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(heads, (2 * side - 1) ** 2, device=device, dtype=dtype)
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def _direct(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return taylor_direct(q, k, v)
+
+
+def _published(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return taylor_efficient_published(q, k, v)
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return taylor_efficient(q, k, v, backend="torch")
+
+
+def _triton(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return taylor_efficient(q, k, v, backend="triton")
+
+
+ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "softmax_naive": _naive,
+    "softmax_fused": _fused,
+    "softmax_flash": _flash,
+    "softmax_flex": _flex,
+    "taylor_direct": _direct,
+    "taylor_published": _published,
+    "taylor_efficient": _efficient,
+    "taylor_triton": _triton,
+}
+"""Attention to be timed, by name, called with q, k, v [B, H, N, d] and a bias [1, H, N, N] that two of them use."""
+
+
+def attention_methods(device: str) -> tuple[str, ...]:
+    """The methods that can be timed on a device: the Triton kernels and FlexAttention need a GPU."""
+    on_gpu = torch.device(device).type == "cuda"
+    return tuple(name for name in ATTENTION if on_gpu or name not in ("taylor_triton", "softmax_flex"))
+
+
+def attention_rows(
+    methods: Sequence[str],
+    num_tokens: Iterable[int],
+    *,
+    head_dim: int = 30,
+    num_heads: int = 6,
+    total_tokens: int | None = None,
+    modes: Sequence[str] = MODES,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seconds: float = 2.0,
+    min_repeats: int = 3,
+    max_score_gib: float = 4.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Time attention alone against the number of tokens.
+
+    Args:
+        methods: keys of ``ATTENTION``.
+        num_tokens: N, each a row.
+        total_tokens: the batch is ``total_tokens // N``, at least 1, as if an image was cut in windows; None: batch 1.
+        modes: "forward" (no gradients) or "train" (forward and backward).
+        max_score_gib: a point whose N x N weights of all heads exceed this is not run, its status is "too large".
+        seconds, min_repeats: as in :func:`time_call`.
+
+    Returns:
+        One row a method, N and mode: latency_ms with quantiles, tokens_per_s, status, provenance.
+
+    Raises:
+        ValueError: unknown method or mode.
+    """
+    _check_names("method", methods, ATTENTION)
+    _check_names("mode", modes, MODES)
+    rows = []
+    for tokens in num_tokens:
+        batch = max((total_tokens or 0) // tokens, 1)
+        shape = (batch, num_heads, tokens, head_dim)
+        quadratic = batch * num_heads * tokens**2 * 4 / 2**30
+        for method in methods:
+            for mode in modes:
+                row = dict(
+                    what="attention",
+                    method=method,
+                    mode=mode,
+                    num_tokens=tokens,
+                    head_dim=head_dim,
+                    num_heads=num_heads,
+                    batch=batch,
+                )
+                holds_scores = (
+                    method in ("softmax_naive", "taylor_direct")
+                    or (
+                        method == "softmax_fused"
+                        or (device == "cpu" and mode == "train" and method != "softmax_flash")
+                    )
+                    and method.startswith("softmax")
+                )
+                if holds_scores and quadratic > max_score_gib:
+                    rows.append(row | {"status": "too large"})
+                    continue
+                call = _attention_call(method, mode, shape, device, dtype, seed)
+                rows.append(row | _timed(call, device, seconds, min_repeats, batch * num_heads * tokens))
+    return _with_provenance(rows, "tokens_per_s", device, dtype, seed)
+
+
+def _attention_call(
+    method: str, mode: str, shape: tuple[int, int, int, int], device: str, dtype: torch.dtype, seed: int
+) -> Callable[[], Callable[[], object]]:
+    """A function that builds the inputs and returns the call to time."""
+
+    def build() -> Callable[[], object]:
+        generator = torch.Generator(device).manual_seed(seed)
+        train = mode == "train"
+        q, k, v, dy = (
+            torch.randn(shape, generator=generator, device=device, dtype=dtype).requires_grad_(
+                train and i < 3
+            )
+            for i in range(4)
+        )
+        tokens, needs_bias = shape[2], method in ("softmax_naive", "softmax_fused")
+        bias = torch.zeros(1, shape[1], *(2 * [tokens if needs_bias else 0]), device=device, dtype=dtype)
+        attend = ATTENTION[method]
+
+        def forward() -> Tensor:
+            with torch.no_grad():
+                return attend(q, k, v, bias)
+
+        def train_step() -> tuple[Tensor, ...]:
+            return torch.autograd.grad(attend(q, k, v, bias), (q, k, v), dy)
+
+        return train_step if train else forward
+
+    return build
+
+
+# ------------------------------------------------------------------------------------------- whole networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be timed: the variant and its overrides, under the name that tables show."""
+
+    method: str
+    variant: str
+    window_size: int
+    overrides: tuple[tuple[str, object], ...] = ()
+
+
+def network_rows(
+    networks: Sequence[Network],
+    lr_sizes: Iterable[int],
+    *,
+    modes: Sequence[str] = ("forward",),
+    batch: int = 1,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seconds: float = 5.0,
+    min_repeats: int = 3,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Time whole networks on square LR images of ``lr_sizes`` pixels a side.
+
+    Returns:
+        One row a network, size and mode: latency_ms with quantiles, pixels_per_s of LR, status, provenance.
+        "train" is forward, L1 loss and backward, without the optimiser.
+
+    Raises:
+        ValueError: unknown mode, variant or override.
+    """
+    _check_names("mode", modes, MODES)
+    rows = []
+    for network in networks:
+        torch.manual_seed(seed)
+        model = build_model(network.variant, window_size=network.window_size, **dict(network.overrides))
+        model = model.to(device=device, dtype=dtype)
+        for size in lr_sizes:
+            for mode in modes:
+                row = dict(
+                    what="network",
+                    method=network.method,
+                    variant=network.variant,
+                    window_size=network.window_size,
+                    mode=mode,
+                    lr_size=size,
+                    batch=batch,
+                )
+                call = _network_call(model, mode, (batch, 3, size, size), device, dtype, seed)
+                rows.append(row | _timed(call, device, seconds, min_repeats, batch * size**2))
+    return _with_provenance(rows, "pixels_per_s", device, dtype, seed)
+
+
+def _network_call(
+    model: torch.nn.Module, mode: str, shape: tuple[int, ...], device: str, dtype: torch.dtype, seed: int
+) -> Callable[[], Callable[[], object]]:
+    def build() -> Callable[[], object]:
+        generator = torch.Generator(device).manual_seed(seed)
+        lr = torch.rand(shape, generator=generator, device=device, dtype=dtype)
+        model.train(mode == "train")
+        scale = model.config.upscale
+        hr = torch.zeros(shape[0], 3, shape[2] * scale, shape[3] * scale, device=device, dtype=dtype)
+
+        def forward() -> Tensor:
+            with torch.inference_mode():
+                return model(lr)
+
+        def train_step() -> None:
+            model.zero_grad(set_to_none=True)
+            l1_loss(model(lr), hr).backward()
+
+        return train_step if mode == "train" else forward
+
+    return build
+
+
+# --------------------------------------------------------------------------------------------------- shared
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    )
+
+
+def _timed(
+    build: Callable[[], Callable[[], object]], device: str, seconds: float, min_repeats: int, items: int
+) -> dict[str, object]:
+    try:
+        timing = time_call(build(), device=device, seconds=seconds, min_repeats=min_repeats)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"status": "out of memory"}
+    return {
+        "status": "ok",
+        "latency_ms": timing.latency_ms,
+        "latency_ms_p20": timing.latency_ms_p20,
+        "latency_ms_p80": timing.latency_ms_p80,
+        "repeats": timing.repeats,
+        "items_per_s": items / timing.latency_ms * 1e3,
+    }
+
+
+def _with_provenance(
+    rows: list[dict[str, object]], throughput: str, device: str, dtype: torch.dtype, seed: int
+) -> pd.DataFrame:
+    stamp = provenance(device=device, dtype=dtype, seed=seed)
+    frame = pd.DataFrame([row | stamp for row in rows])
+    return frame.rename(columns={"items_per_s": throughput})
+
+
+def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{what}: got {name!r}, expected one of {', '.join(known)}")
+
+
+def loglog_slope(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """Slope of log(time) against log(size) by least squares: 1 is linear, 2 is quadratic.
+
+    Raises:
+        ValueError: fewer than two sizes, or a size or time that is not positive.
+    """
+    sizes, times = np.asarray(sizes, float), np.asarray(times, float)
+    if len(sizes) < 2 or sizes.shape != times.shape or not (np.all(sizes > 0) and np.all(times > 0)):
+        raise ValueError("loglog_slope: expected two or more positive sizes with a positive time each")
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+
+
+def measured_crossover(
+    num_tokens: Sequence[float], direct: Sequence[float], efficient: Sequence[float]
+) -> float:
+    """The N from which the efficient form stays the faster one, interpolated in log N; NaN if it never is.
+
+    Args:
+        num_tokens: increasing N; direct, efficient: their times.
+    """
+    log_n = np.log(np.asarray(num_tokens, float))
+    gain = np.log(np.asarray(direct, float) / np.asarray(efficient, float))  # above 0: efficient is faster
+    if gain[-1] <= 0:
+        return float("nan")
+    behind = np.flatnonzero(gain <= 0)
+    if not len(behind):
+        return float(num_tokens[0])
+    i = behind[-1]
+    return float(np.exp(log_n[i] - gain[i] * (log_n[i + 1] - log_n[i]) / (gain[i + 1] - gain[i])))

@@ -26,6 +26,8 @@ from taylorir.taylorswinir import taylor_efficient_published
 from taylorir.variants import build_model
 
 MODES = ("forward", "train")
+HOLD_WEIGHTS = ("softmax_naive", "softmax_fused", "taylor_direct")
+"""Methods that hold N x N numbers: the weights, or a dense bias."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,12 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: SDPBackend) -> Tensor:
-    """PyTorch's fused kernels. On a GPU the named one and no other, with d padded to a multiple of 8, else
-    float32 would silently take the unfused one; flash there needs half precision, float32 gets the
-    memory-efficient.""" if q.device.type != "cuda":
+    """PyTorch's fused kernels.
+
+    On a GPU the named one and no other, with d padded to a multiple of 8, else float32 would silently take the
+    unfused one. Flash needs half precision there; float32 gets the memory-efficient one.
+    """
+    if q.device.type != "cuda":
         return scaled_dot_product_attention(q, k, v, bias)
     if q.dtype == torch.float32:
         backend = SDPBackend.EFFICIENT_ATTENTION
@@ -162,7 +167,7 @@ ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "taylor_efficient": _efficient,
     "taylor_triton": _triton,
 }
-"""Attention to be timed, by name, called with q, k, v [B, H, N, d] and a bias [1, H, N, N] that two of them use."""
+"""Attention to be timed, by name: called with q, k, v [B, H, N, d] and a bias [1, H, N, N] (two use it)."""
 
 
 def attention_methods(device: str) -> tuple[str, ...]:
@@ -191,9 +196,9 @@ def attention_rows(
     Args:
         methods: keys of ``ATTENTION``.
         num_tokens: N, each a row.
-        total_tokens: the batch is ``total_tokens // N``, at least 1, as if an image was cut in windows; None: batch 1.
+        total_tokens: the batch is ``total_tokens // N``, at least 1, as if an image was cut in windows; None: 1.
         modes: "forward" (no gradients) or "train" (forward and backward).
-        max_score_gib: a point whose N x N weights of all heads exceed this is not run, its status is "too large".
+        max_score_gib: a point that holds N x N weights of more than this is not run: status "too large".
         seconds, min_repeats: as in :func:`time_call`.
 
     Returns:
@@ -220,15 +225,7 @@ def attention_rows(
                     num_heads=num_heads,
                     batch=batch,
                 )
-                holds_scores = (
-                    method in ("softmax_naive", "taylor_direct")
-                    or (
-                        method == "softmax_fused"
-                        or (device == "cpu" and mode == "train" and method != "softmax_flash")
-                    )
-                    and method.startswith("softmax")
-                )
-                if holds_scores and quadratic > max_score_gib:
+                if quadratic > max_score_gib and method in HOLD_WEIGHTS:
                     rows.append(row | {"status": "too large"})
                     continue
                 call = _attention_call(method, mode, shape, device, dtype, seed)

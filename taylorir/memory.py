@@ -215,7 +215,7 @@ class StepTrace:
         return slice(marks["forward tail"], marks["backward tail"] if self.train else len(self.events.delta))
 
     def repeated(self, groups: int, blocks: int) -> StepTrace:
-        """The trace of ``groups`` x ``blocks`` blocks, from this one of 2 x 4, by repeating the inner ones."""
+        """The trace of ``groups`` x ``blocks`` blocks, from this one of 2 x 4: the inner ones repeat."""
         order = [(group, block) for group in range(groups) for block in range(blocks)]
         traced = [(group, block) for group in range(_GROUPS) for block in range(_BLOCKS)]
         marks = self.events.marks
@@ -265,8 +265,8 @@ def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTr
     """Record a step of a model, on real tensors or, within ``FakeTensorMode``, on fake ones.
 
     Args:
-        quick: within ``FakeTensorMode``, do not run the efficient form's loops to their end, nor again for shapes
-            that were seen; see :mod:`taylorir.tracing`.
+        quick: within ``FakeTensorMode``, do not run the efficient form's loops to their end, nor again for
+            shapes that were seen; see :mod:`taylorir.tracing`.
     """
     train = point.mode == "train"
     lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size)

@@ -1,0 +1,73 @@
+"""Rows of diffusion indices: crops by rule, networks by name, nothing measured twice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from taylorir import attribution_rows as rows_module
+from taylorir.attribution import centre_patch, local_attribution
+from taylorir.attribution_rows import attribution_rows, detailed_crops, named_networks, untrained_network
+from taylorir.datasets import NamedImage
+from taylorir.images import imresize, to_tensor
+
+
+def images() -> list[NamedImage]:
+    """Noise in the middle of two squares of 32, more of it at the lower right; and an image too small."""
+    noise = np.random.default_rng(0)
+    image = np.full((70, 70, 3), 128, dtype=np.uint8)
+    image[8:24, 8:24] += noise.integers(0, 20, (16, 16, 3), dtype=np.uint8)
+    image[40:56, 40:56] += noise.integers(0, 90, (16, 16, 3), dtype=np.uint8)
+    return [NamedImage("two", image), NamedImage("small", image[:31])]
+
+
+def test_crops_are_those_with_most_detail():
+    crops = list(detailed_crops(images(), lr_size=16, upscale=2, per_image=2))
+    assert [(crop.image, crop.top, crop.left) for crop in crops] == [("two", 32, 32), ("two", 0, 0)]
+    np.testing.assert_array_equal(crops[0].hr, images()[0].image[32:64, 32:64])
+    np.testing.assert_array_equal(crops[0].lr, imresize(crops[0].hr, 0.5))
+    assert len(list(detailed_crops(images(), lr_size=16, upscale=2))) == 1
+
+
+def test_rows_measure_and_resume():
+    crops = list(detailed_crops(images(), lr_size=16, upscale=2, per_image=2))
+    networks = named_networks(["softmax_w8", "taylor_w8"])
+    settings = {"fold": 2, "rule": "midpoint", "patch_size": 8}
+    rows = pd.DataFrame(attribution_rows(networks, crops, **settings))
+    assert rows.network.tolist() == 2 * ["untrained_softmax_w8"] + 2 * ["untrained_taylor_w8"]
+    assert rows.attention.tolist() == ["softmax", "softmax", "taylor", "taylor"] and not rows.trained.any()
+    network = networks["untrained_taylor_w8"]
+    again = local_attribution(
+        network, to_tensor(crops[1].lr), centre_patch(16, 16, 2, 8), fold=2, rule="midpoint"
+    )
+    assert rows.diffusion_index[3] == pytest.approx(again.diffusion_index, rel=1e-4)
+    assert not list(attribution_rows(networks, crops, **settings, known=rows))
+    left = pd.DataFrame(attribution_rows(networks, crops, **settings, known=rows.drop(index=2)))
+    assert left.diffusion_index.tolist() == [rows.diffusion_index[2]]
+
+
+def test_untrained_networks_share_their_convolutions():
+    one, other = (untrained_network("softmax_w8", seed=seed) for seed in (1, 2))
+    same = untrained_network("softmax_w8_no_shift", seed=1)
+    assert (one.conv_first.weight == same.conv_first.weight).all()
+    assert (one.conv_first.weight != other.conv_first.weight).any()
+
+
+def test_names():
+    assert list(named_networks(["untrained"])) == [f"untrained_{name}" for name in rows_module.UNTRAINED]
+    with pytest.raises(ValueError, match="expected a network; bicubic has no weights"):
+        named_networks(["bicubic"])
+    with pytest.raises(ValueError, match="unknown untrained network 'w7'"):
+        untrained_network("w7")
+
+
+def test_command_adds_rows(tmp_path, monkeypatch):
+    out = tmp_path / "rows.csv"
+    monkeypatch.setattr(rows_module, "load_images", lambda name, root: images())
+    app = rows_module.typer.Typer()
+    app.command()(rows_module._main)
+    arguments = ["softmax_w8", "--out", str(out), "--lr-size", "16", "--fold", "1"]
+    for patches, expected in ((1, 1), (2, 2), (2, 2)):
+        result = CliRunner().invoke(app, [*arguments, "--patches", str(patches)])
+        assert result.exit_code == 0, result.output
+        assert len(pd.read_csv(out)) == expected

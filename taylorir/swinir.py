@@ -263,9 +263,9 @@ class PatchUnembed(nn.Module):
         self.proj = nn.Linear(channels, channels * self.patch_size**2) if self.patch_size > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.proj is not None:
-            x = self.proj(x)
-        return functional.pixel_shuffle(x.permute(0, 3, 1, 2), self.patch_size)
+        if self.proj is None:
+            return x.permute(0, 3, 1, 2)
+        return functional.pixel_shuffle(self.proj(x).permute(0, 3, 1, 2), self.patch_size)
 
 
 class ResidualGroup(nn.Module):

@@ -43,19 +43,22 @@ class TaylorWindowAttention(WindowAttention):
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
-        return self.in_rolled_windows(x, self._taylor)
+        if torch.compiler.is_compiling():  # a traced graph cannot look at labels; rectangles need none
+            return self.in_bands(x, self._in_rectangles)
+        return self.in_rolled_windows(x, self._in_windows)
 
-    def _taylor(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+    def _in_rectangles(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
         settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        return _FORMS[self.attention_form](q, k, v, **settings)
+
+    def _in_windows(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        if not self.shift_size:
+            return self._in_rectangles(q, k, v, size)
         place = (*size, self.window_size, self.shift_size, q.device)
+        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
         if self.attention_form == "direct":
-            mask = window_mask(*place)[:, None] if self.shift_size else None
-            return taylor_direct(q, k, v, mask=mask, **settings)
-        regions = window_regions(*place) if self.shift_size else None
-        if self.attention_form == "published":
-            return taylor_efficient_published(q, k, v, regions=regions, **settings)
-        form = taylor_attention if self.attention_form == "auto" else taylor_efficient
-        return form(q, k, v, regions=regions, **settings)
+            return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
+        return _FORMS[self.attention_form](q, k, v, regions=window_regions(*place), **settings)
 
 
 class TaylorSwinIR(SwinIR):
@@ -168,3 +171,11 @@ def taylor_efficient_published(
         y = sum(member * read_out(v1 * member) for member in members)
     y = y[..., :-1] / y[..., -1:]
     return y * (tokens / width) ** 0.5 if scale_output else y
+
+
+_FORMS = {
+    "auto": taylor_attention,
+    "direct": taylor_direct,
+    "efficient": taylor_efficient,
+    "published": taylor_efficient_published,
+}

@@ -202,4 +202,4 @@ def pad_reflect(x: Tensor, multiple: int) -> Tensor:
 def _reflection(length: int, pad: int, device: torch.device) -> Tensor:
     period = max(2 * (length - 1), 1)
     index = torch.arange(length + pad, device=device) % period
-    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index)
+    return torch.minimum(index, period - index)

@@ -77,6 +77,15 @@ def test_network_by_regions_equals_network_by_masks(form, window, size):
     assert (outputs[0] - outputs[1]).abs().max() < 1e-5
 
 
+def test_an_exported_attention_keeps_shifted_windows_apart():
+    attention = TaylorWindowAttention(tiny(window_size=4, attention_form="efficient").config, 2, 2).eval()
+    nn.init.normal_(attention.qkv.weight)
+    x = torch.randn(1, 8, 4, 12)
+    with torch.no_grad():
+        exported = torch.export.export(attention, (x,)).module()
+        torch.testing.assert_close(exported(x), attention(x))
+
+
 def test_no_information_crosses_the_border_of_a_rolled_image():
     attention = TaylorWindowAttention(tiny(window_size=4).config, 2, 2).double()
     x = torch.randn(1, 8, 8, 12, dtype=torch.float64, requires_grad=True)

@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taylorir.kernels.precision import full_precision
-from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
+from taylorir.kernels.rows import add_product, multiply, output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
 from taylorir.kernels.workspace import Workspace
 
-MAX_CHUNK = 1152
+MAX_CHUNK = 2304
 
 
 def taylor_efficient_chunked(
@@ -57,19 +57,19 @@ class _TaylorEfficient(torch.autograd.Function):
     @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
         y = torch.empty_like(v)
-        normaliser = temperature.new_empty((*q.shape[:-1], 1))
+        inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
         states = []
         workspace = Workspace(temperature)
         for tile in _tiles(q, segments):
             state = _state(tile, k, v, workspace)
             weighted = _by_head(state, _state_weights(temperature[tile.heads], q, v, output_scale))
             for chunk in tile.chunks:
-                features = _features(_circle(tile.load(q, chunk), workspace.dtype)[0], workspace)
+                _, features, _ = _featurise(tile, q, chunk, workspace)
                 out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
-                tile.store(normaliser, chunk, out[:, -1:])
-                tile.store(y, chunk, out[:, :-1].div_(out[:, -1:]))
+                tile.store(inverse, chunk, out[:, -1:].reciprocal_())
+                tile.store(y, chunk, out[:, :-1], out[:, -1:])
             states.append(state)
-        ctx.save_for_backward(q, k, v, temperature, y, normaliser, *states)
+        ctx.save_for_backward(q, k, v, temperature, y, inverse, *states)
         ctx.segments, ctx.output_scale = segments, output_scale
         return y
 
@@ -77,34 +77,31 @@ class _TaylorEfficient(torch.autograd.Function):
     @once_differentiable
     @full_precision
     def backward(ctx, dy):
-        q, k, v, temperature, y, normaliser, *states = ctx.saved_tensors
+        q, k, v, temperature, y, inverse, *states = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        dtemperature = torch.zeros_like(temperature)
+        dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
         workspace = Workspace(temperature)
         for tile, state in zip(_tiles(q, ctx.segments), states, strict=True):
             weights = _state_weights(temperature[tile.heads], q, v, ctx.output_scale)
-            weighted = _by_head(state, weights)
-            dweighted = torch.zeros_like(weighted)
+            weighted, dweighted = _by_head(state, weights), None
             for chunk in tile.chunks:
-                rows, scale = _circle(tile.load(q, chunk), workspace.dtype)
-                features = _features(rows, workspace)
-                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, normaliser)))
-                torch.baddbmm(dweighted, dout, features.mT, out=dweighted)
+                rows, features, scale = _featurise(tile, q, chunk, workspace)
+                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, inverse)))
+                dweighted = add_product(dweighted, dout, features.mT)
                 dfeatures = torch.bmm(weighted.mT, dout, out=features)
-                tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
-            if ctx.needs_input_grad[3]:
-                dweights = (dweighted * state).unflatten(0, (-1, len(weights))).sum(0)
+                tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+            if dtemperature is not None:
+                dweights = (dweighted * state).unflatten(0, (-1, tile.num_heads)).sum(0)
                 dtemperature[tile.heads] += _temperature_gradient(
                     dweights, temperature[tile.heads], q, v, ctx.output_scale
                 )
             dstate = _by_head(dweighted, weights)
             for chunk in tile.chunks:
-                rows, scale = _circle(tile.load(k, chunk), workspace.dtype)
-                features = _features(rows, workspace)
+                rows, features, scale = _featurise(tile, k, chunk, workspace)
                 tile.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
                 values = value_rows(tile.load(v, chunk), workspace.dtype)
                 dfeatures = torch.bmm(dstate.mT, values, out=features)
-                tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows, scale))
+                tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
         return dq, dk, dv, dtemperature, None, None
 
 
@@ -117,13 +114,17 @@ def _state(tile: Tile, k: Tensor, v: Tensor, workspace: Workspace) -> Tensor:
     """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [G, d_v + 1, F]."""
     state = None
     for chunk in tile.chunks:
-        features = _features(_circle(tile.load(k, chunk), workspace.dtype)[0], workspace)
-        values = value_rows(tile.load(v, chunk), workspace.dtype)
-        if state is None:
-            state = torch.bmm(values, features.mT)
-        else:
-            torch.baddbmm(state, values, features.mT, out=state)
+        _, features, _ = _featurise(tile, k, chunk, workspace)
+        state = add_product(state, value_rows(tile.load(v, chunk), workspace.dtype), features.mT)
     return state
+
+
+def _featurise(
+    tile: Tile, x: Tensor, chunk: slice | Tensor, workspace: Workspace
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [G, n + n // 2, C], features [G, F, C] and 1 / |x| [G, 1, C] of a chunk of q or k."""
+    rows, scale = unit_rows(tile.load(x, chunk), workspace.dtype, repeats=(x.shape[-1] + 1) // 2)
+    return rows, _features(rows, workspace), scale
 
 
 def _by_head(state: Tensor, weights: Tensor) -> Tensor:
@@ -159,12 +160,8 @@ def _constant_weights(like: Tensor, q: Tensor, v: Tensor, output_scale: float) -
     """1/2 for the squares, the output scale for the rows of v: [d_v + 1, F]."""
     weights = like.new_full((v.shape[-1] + 1, like.shape[-1]), output_scale)
     weights[-1] = 1
-    weights[:, 1 : q.shape[-1] + 1] *= 0.5
+    weights[:, 1 : q.shape[-1] + 1].mul_(0.5)
     return weights
-
-
-def _circle(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return unit_rows(x, dtype, repeats=(x.shape[2] + 1) // 2)
 
 
 def _features(rows: Tensor, workspace: Workspace) -> Tensor:
@@ -173,18 +170,10 @@ def _features(rows: Tensor, workspace: Workspace) -> Tensor:
     full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
     features = workspace.take(rows.shape[0], n * (n + 1) // 2, rows.shape[2])
     shifted = rows.unfold(1, n, 1)[:, :full].mT  # [G, full, n, C]
-    _multiply(rows[:, None, :n], shifted, features[:, : full * n].unflatten(1, (full, n)))
+    multiply(rows[:, None, :n], shifted, features[:, : full * n].unflatten(1, (full, n)))
     if n % 2 == 0:
-        _multiply(rows[:, : n // 2], rows[:, n // 2 : n], features[:, full * n :])
+        multiply(rows[:, : n // 2], rows[:, n // 2 : n], features[:, full * n :])
     return features
-
-
-def _multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
-    """Write the product to a view: in one pass, which ``torch.compile`` cannot trace but finds by itself."""
-    if torch.compiler.is_compiling():
-        out.copy_(x * y)
-    else:
-        torch.mul(x, y, out=out)
 
 
 def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
@@ -198,7 +187,7 @@ def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
             first, dfirst = first[:, :size], dfirst[:, :size]
         dfirst.addcmul_(product, rows[:, s : s + size])
         drows[:, s : s + size].addcmul_(product, first)
-    drows[:, : n // 2] += drows[:, n:]
+    drows[:, : n // 2].add_(drows[:, n:])
     return drows[:, :n]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taylorir.kernels.precision import full_precision
-from taylorir.kernels.rows import output_gradient, unit_gradient, unit_rows, value_rows
+from taylorir.kernels.rows import add_product, output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
 
 MAX_CHUNK = 1024
@@ -35,21 +35,20 @@ class _TaylorDirect(torch.autograd.Function):
     @staticmethod
     @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
+        dtype = temperature.dtype
         y = torch.empty_like(v)
-        normaliser = temperature.new_empty((*q.shape[:-1], 1))
+        inverse = q.new_empty((*q.shape[:-1], 1), dtype=dtype)  # 1 / b
         for tile in _tiles(q, segments):
-            keys = unit_rows(tile.load(k, tile.tokens), temperature.dtype)[0]
-            values = value_rows(tile.load(v, tile.tokens), temperature.dtype)
+            keys, _ = unit_rows(tile.load(k, tile.tokens), dtype)
+            values = value_rows(tile.load(v, tile.tokens), dtype, output_scale)
             total = values.sum(2, keepdim=True)
-            tau = _head_temperature(temperature, tile, keys)
             for chunk in tile.chunks:
-                queries = unit_rows(tile.load(q, chunk), temperature.dtype)[0]
-                queries[:, 1:] *= tau
-                scores = torch.bmm(queries.mT, keys)  # [G, C, M]
+                units, _ = unit_rows(tile.load(q, chunk), dtype)
+                scores = torch.bmm(_heated(units, temperature, tile).mT, keys)  # [G, C, M]
                 out = torch.bmm(values, scores.square_().mT).add_(total)  # [G, d_v + 1, C]
-                tile.store(normaliser, chunk, out[:, -1:])
-                tile.store(y, chunk, out[:, :-1].div_(out[:, -1:]).mul_(output_scale))
-        ctx.save_for_backward(q, k, v, temperature, y, normaliser)
+                tile.store(inverse, chunk, out[:, -1:].reciprocal_())
+                tile.store(y, chunk, out[:, :-1], out[:, -1:])
+        ctx.save_for_backward(q, k, v, temperature, y, inverse)
         ctx.segments, ctx.output_scale = segments, output_scale
         return y
 
@@ -57,33 +56,30 @@ class _TaylorDirect(torch.autograd.Function):
     @once_differentiable
     @full_precision
     def backward(ctx, dy):
-        q, k, v, temperature, y, normaliser = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        dtemperature = torch.zeros_like(temperature)
+        q, k, v, temperature, y, inverse = ctx.saved_tensors
         dtype = temperature.dtype
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
         for tile in _tiles(q, ctx.segments):
             keys, key_scale = unit_rows(tile.load(k, tile.tokens), dtype)
-            values = value_rows(tile.load(v, tile.tokens), dtype)
-            dkeys, dvalues = torch.zeros_like(keys), torch.zeros_like(values)
-            tau = _head_temperature(temperature, tile, keys)
+            values = value_rows(tile.load(v, tile.tokens), dtype, ctx.output_scale)
+            dkeys = dvalues = None
             for chunk in tile.chunks:
                 units, scale = unit_rows(tile.load(q, chunk), dtype)
-                queries = units.clone()
-                queries[:, 1:] *= tau
-                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, normaliser)))
-                dout[:, :-1] *= ctx.output_scale
+                queries = _heated(units, temperature, tile)
+                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, inverse)))
                 scores = torch.bmm(queries.mT, keys)
-                dscores = torch.bmm(dout.mT, values).mul_(scores).mul_(2)
-                torch.baddbmm(dkeys, queries, dscores, out=dkeys)
+                dscores = add_product(None, dout.mT, values, factor=2).mul_(scores)
+                dkeys = add_product(dkeys, queries, dscores)
                 dqueries = torch.bmm(keys, dscores.mT)
-                torch.baddbmm(dvalues, dout, scores.square_(), out=dvalues)
-                dvalues += dout.sum(2, keepdim=True)
-                if ctx.needs_input_grad[3]:
-                    dtau = (dqueries[:, 1:] * units[:, 1:]).sum((1, 2))
-                    dtemperature[tile.heads] += dtau.unflatten(0, (-1, len(temperature[tile.heads]))).sum(0)
-                tile.store(dq, chunk, unit_gradient(dqueries.mul_(tau), units, scale))
-            tile.store(dk, tile.tokens, unit_gradient(dkeys, keys, key_scale))
-            tile.store(dv, tile.tokens, dvalues[:, :-1])
+                dvalues = add_product(dvalues, dout, scores.square_()).add_(dout.sum(2, keepdim=True))
+                if dtemperature is not None:
+                    per_head = (dqueries[:, 1:] * units[:, 1:]).sum((1, 2)).view(-1, tile.num_heads)
+                    dtemperature[tile.heads] += per_head.sum(0)
+                dunits = _heated(dqueries, temperature, tile)
+                tile.store(dq, chunk, unit_gradient(dunits, units), scale)
+            tile.store(dk, tile.tokens, unit_gradient(dkeys, keys), key_scale)
+            tile.store(dv, tile.tokens, dvalues[:, :-1], ctx.output_scale)
         return dq, dk, dv, dtemperature, None, None
 
 
@@ -91,7 +87,8 @@ def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
     return tiles(segments, q.shape[1], None, MAX_CHUNK)
 
 
-def _head_temperature(temperature: Tensor, tile: Tile, keys: Tensor) -> Tensor:
-    """The temperature of each of the G windows x heads: [G, 1, 1]."""
-    tau = temperature[tile.heads]
-    return tau.repeat(len(keys) // len(tau))[:, None, None]
+def _heated(rows: Tensor, temperature: Tensor, tile: Tile) -> Tensor:
+    """Rows [G, n, C] with all but the row of ones multiplied by the temperature of their head."""
+    factors = torch.ones_like(rows[:, :, :1]).view(-1, tile.num_heads, rows.shape[1], 1)
+    factors[:, :, 1:] = temperature[tile.heads, None, None]
+    return rows * factors.flatten(0, 1)

@@ -8,8 +8,11 @@ Shape legend: windows x heads = G, C tokens, width d of q and k, d_v of v; n = d
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 EPSILON = 1e-12  # a vector of no greater norm counts as zero: its unit vector and its gradient are zero
 
@@ -19,38 +22,56 @@ def unit_rows(x: Tensor, dtype: torch.dtype, repeats: int = 0) -> tuple[Tensor, 
 
     The first ``repeats`` rows are appended again, so that a shifted view of n rows goes round in a circle.
     """
-    n = x.shape[2] + 1
-    rows = x.new_empty((*x.shape[:2], n + repeats, x.shape[3]), dtype=dtype)
-    rows[:, :, 1:n] = x
-    rows = rows.flatten(0, 1)
-    unit = rows[:, 1:n]
-    square = (unit * unit).sum(1, keepdim=True)
-    scale = square.rsqrt().masked_fill_(square <= EPSILON**2, 0)
-    unit *= scale
-    rows[:, 0] = 1
+    windows, heads, d, tokens = x.shape
+    norm = torch.linalg.vector_norm(x, dim=2, keepdim=True, dtype=dtype)
+    inverse = functional.threshold(norm, EPSILON, math.inf).reciprocal_()
+    rows = inverse.new_empty((windows, heads, d + 1 + repeats, tokens))
+    multiply(x, inverse, rows[:, :, 1 : d + 1])
+    rows[:, :, 0].fill_(1)
     if repeats:
-        rows[:, n:] = rows[:, :repeats]
-    return rows, scale
+        rows[:, :, d + 1 :].copy_(rows[:, :, :repeats])
+    return rows.flatten(0, 1), inverse.flatten(0, 1)
 
 
-def unit_gradient(drows: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
-    """The gradient of the vectors [G, d, C] from that of their rows: scale (du - u (u . du))."""
+def unit_gradient(drows: Tensor, rows: Tensor) -> Tensor:
+    """|x| times the gradient of the vectors [G, d, C] from that of their rows: du - u (u . du)."""
     du, unit = drows[:, 1:], rows[:, 1 : drows.shape[1]]
-    return du.addcmul(unit, (unit * du).sum(1, keepdim=True), value=-1).mul_(scale)
+    return du.addcmul(unit, (unit * du).sum(1, keepdim=True), value=-1)
 
 
-def value_rows(v: Tensor, dtype: torch.dtype) -> Tensor:
-    """(v, 1) [G, d_v + 1, C] of the values v [windows, heads, d_v, C]."""
-    values = v.new_empty((*v.shape[:2], v.shape[2] + 1, v.shape[3]), dtype=dtype)
-    values[:, :, :-1] = v
-    values[:, :, -1] = 1
+def value_rows(v: Tensor, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+    """(scale v, 1) [G, d_v + 1, C] of the values v [windows, heads, d_v, C]."""
+    windows, heads, width, tokens = v.shape
+    values = v.new_empty((windows, heads, width + 1, tokens), dtype=dtype)
+    multiply(v, scale, values[:, :, :-1])
+    values[:, :, -1].fill_(1)
     return values.flatten(0, 1)
 
 
-def output_gradient(dy: Tensor, y: Tensor, normaliser: Tensor) -> Tensor:
-    """The gradient of out = (a, b) from that of y = a / b; arguments [windows, heads, .., C]."""
-    dout = normaliser.new_empty((*dy.shape[:2], dy.shape[2] + 1, dy.shape[3]))
-    dout[:, :, :-1] = dy
-    dout[:, :, :-1] /= normaliser
-    dout[:, :, -1] = (dout[:, :, :-1] * y).sum(2).neg_()
+def output_gradient(dy: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of out = (a, b) from that of y = a / b; all [windows, heads, .., C]; inverse = 1 / b."""
+    windows, heads, width, tokens = dy.shape
+    dout = inverse.new_empty((windows, heads, width + 1, tokens))
+    da = dout[:, :, :-1]
+    multiply(dy, inverse, da)
+    dout[:, :, -1].copy_((da * y).sum(2).neg_())
     return dout.flatten(0, 1)
+
+
+def multiply(x: Tensor, y: Tensor | float, out: Tensor) -> None:
+    """Write x y to a view in one pass; ``torch.compile`` cannot trace that, but finds it by itself."""
+    if torch.compiler.is_compiling():
+        out.copy_(x * y)
+    elif isinstance(y, Tensor):
+        torch.mul(x, y, out=out)
+    elif y == 1:
+        out.copy_(x)
+    else:
+        torch.mul(x.to(out.dtype), y, out=out)
+
+
+def add_product(total: Tensor | None, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
+    """total + factor a b, in the memory of ``total`` if there is one."""
+    if total is None:
+        return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=factor)
+    return torch.baddbmm(total, a, b, alpha=factor, out=total)

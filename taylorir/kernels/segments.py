@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from taylorir.kernels.rows import multiply
+
 CACHED_NUMBERS = 1 << 21  # numbers of a tile's largest array: 8 MiB in float32, which stays in the last cache
 
 
@@ -37,19 +39,27 @@ class Tile:
     tokens: slice | Tensor
     chunks: tuple[slice | Tensor, ...]
 
+    @property
+    def num_heads(self) -> int:
+        return self.heads.stop - self.heads.start
+
     def load(self, x: Tensor, chunk: slice | Tensor) -> Tensor:
         """The numbers of a chunk, tokens last: [B, H, N, width] -> [windows, heads, width, C]."""
         if isinstance(chunk, slice):
             return x[self.windows, self.heads, chunk].mT
         return x[self.windows[:, None], self.heads, chunk].permute(0, 2, 3, 1)
 
-    def store(self, x: Tensor, chunk: slice | Tensor, values: Tensor) -> None:
-        """Write values [G, width, C] to where ``load`` reads."""
-        values = values.unflatten(0, (-1, self.heads.stop - self.heads.start))
-        if isinstance(chunk, slice):
-            x[self.windows, self.heads, chunk] = values.mT.to(x.dtype)
+    def store(self, x: Tensor, chunk: slice | Tensor, values: Tensor, factor: Tensor | float = 1.0) -> None:
+        """Write values [G, width, C] times a factor, or [G, 1, C] factors, to where ``load`` reads."""
+        values = values.unflatten(0, (-1, self.num_heads))
+        if isinstance(factor, Tensor):
+            factor = factor.unflatten(0, (-1, self.num_heads))
+        if isinstance(self.windows, slice):
+            multiply(values, factor, self.load(x, chunk))
+        elif isinstance(chunk, slice):
+            x[self.windows, self.heads, chunk] = (values * factor).mT.to(x.dtype)
         else:
-            x[self.windows[:, None], self.heads, chunk] = values.permute(0, 3, 1, 2).to(x.dtype)
+            x[self.windows[:, None], self.heads, chunk] = (values * factor).permute(0, 3, 1, 2).to(x.dtype)
 
 
 def in_segments(

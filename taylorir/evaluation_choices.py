@@ -12,11 +12,14 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from PIL import Image
+from torch import nn
 
 from taylorir.datasets import NamedImage, image_files, iterate_images
+from taylorir.evaluate import super_resolve, window_pixels
 from taylorir.images import imresize, mod_crop, open_picture, rgb_to_y
 from taylorir.metrics import psnr, ssim
 from taylorir.provenance import provenance
+from taylorir.tiles import plan_axis
 
 STANDARD = "standard"
 FULL_RANGE_LUMA = (0.299, 0.587, 0.114)
@@ -187,3 +190,47 @@ def _compare(sr: np.ndarray, hr: np.ndarray, border: int) -> tuple[float, float]
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+
+
+def measure_tiling(
+    model: nn.Module,
+    name: str,
+    lr: np.ndarray,
+    settings: Iterable[tuple[int, int]],
+    *,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """How far tiled results are from the untiled one, and whether the difference gathers at the seams.
+
+    Args:
+        model: a network.
+        name: what to write in the column ``model``.
+        lr: uint8 ``[H, W, 3]``.
+        settings: pairs of tile side and overlap, in LR pixels.
+        progress: show a bar over the tiles.
+
+    Returns:
+        A row a setting: model, height, width, tile, overlap (as asked), psnr (dB, all channels, of tiled
+            against untiled), near_border and elsewhere (mean absolute difference in levels of 255, within 4
+            output pixels of a tile's border inside the image and outside of that), and the provenance
+            columns.
+    """
+    upscale, window = model.config.upscale, window_pixels(model)
+    whole = super_resolve(model, lr)
+    where = provenance(device=next(model.parameters()).device)
+    rows = []
+    for tile, overlap in settings:
+        tiled = super_resolve(model, lr, tile=tile, overlap=overlap, progress=progress)
+        difference = np.abs(tiled.astype(int) - whole.astype(int)).mean(axis=2)
+        near = np.zeros(difference.shape, bool)
+        for side, mask in zip(lr.shape[:2], (near, near.T), strict=True):
+            axis = plan_axis(-(-side // window) * window, tile, overlap, window, upscale)
+            for border in (*axis.starts[1:], *(start + axis.size for start in axis.starts[:-1])):
+                mask[max(border * upscale - 4, 0) : border * upscale + 4] = True
+        rows.append(
+            {"model": name, "height": lr.shape[0], "width": lr.shape[1], "tile": tile, "overlap": overlap}
+            | {"psnr": psnr(tiled, whole, y_channel=False)}
+            | {"near_border": difference[near].mean(), "elsewhere": difference[~near].mean()}
+            | where
+        )
+    return pd.DataFrame(rows)

@@ -70,37 +70,40 @@ def _mini(
     return Run(name, tuple(experiments.split()), config, keep_weights="main" in experiments)
 
 
-def _short(run: Run, upcycled_from: str = "") -> Run:
-    """A quarter of the iterations: where softmax in windows of 48 would take too long, and for upcycling."""
-    config = replace(run.config, num_iters=run.config.num_iters // 4)
-    return replace(run, config=config, upcycled_from=upcycled_from, keep_weights=False)
+def _ablation(
+    name: str, experiments: str, base: ModelConfig = _MINI_TAYLOR, iterations: int = 800, **changes: object
+) -> Run:
+    """A run of the ablations: fewer iterations than the main rows, the same for all that is compared."""
+    run = _mini(name, experiments, base, **changes)
+    return replace(run, config=replace(run.config, num_iters=iterations))
 
 
 _MINI_RUNS = (
-    _mini("swinir_mini_x2_s0", "main a h", _MINI_SWINIR),
-    _mini("taylorswinir_mini_x2_s0", "main b c e f g h"),
+    _mini("swinir_mini_x2_s0", "main", _MINI_SWINIR),
+    _mini("taylorswinir_mini_x2_s0", "main"),
     _mini("swinir_mini_x2_s1", "main", _MINI_SWINIR, seed=1),
     _mini("taylorswinir_mini_x2_s1", "main", seed=1),
     _mini("swinir_mini_x2_s2", "main", _MINI_SWINIR, seed=2),
     _mini("taylorswinir_mini_x2_s2", "main", seed=2),
-    _mini("taylor_w8", "a c", window_size=8),
-    _mini("softmax_w8_no_bias", "a", _MINI_SWINIR, position="none"),
-    _mini("taylor_w48_p2", "b", patch_size=2, window_size=24),
-    _mini("taylor_w48_p4", "b", patch_size=4, window_size=12),
-    _mini("taylor_w48_p8", "b", patch_size=8, window_size=6),
-    _mini("taylor_w16", "c", window_size=16),
-    _mini("taylor_w24", "c", window_size=24),
-    _mini("taylor_w48_rope", "e", position="rope"),
-    _mini("taylor_w48_lepe", "e", position="lepe"),
-    _mini("taylor_w48_h12", "f", num_heads=12),
-    _mini("taylor_w48_no_shift", "g", shift=False),
-    _short(_mini("softmax_w8_short", "d", _MINI_SWINIR, position="none")),
-    _short(_mini("taylor_w48_short", "d h")),
-    _short(_mini("taylor_w48_upcycled_short", "h"), upcycled_from="swinir_mini_x2_s0"),
-    _short(
-        _mini(
-            "softmax_w48_short", "d", _MINI_SWINIR, window_size=48, position="none", softmax_backend="flash"
-        )
+    _ablation("taylor_w48", "b c e f g h"),
+    _ablation("softmax_w8_bias", "a h", _MINI_SWINIR),
+    _ablation("taylor_w8", "a c", window_size=8),
+    _ablation("softmax_w8", "a", _MINI_SWINIR, position="none"),
+    _ablation("taylor_w48_p2", "b", patch_size=2, window_size=24),
+    _ablation("taylor_w48_p4", "b", patch_size=4, window_size=12),
+    _ablation("taylor_w48_p8", "b", patch_size=8, window_size=6),
+    replace(_ablation("taylor_w48_upcycled", "h"), upcycled_from="softmax_w8_bias"),
+    _ablation("taylor_w48_no_shift", "g", shift=False),
+    _ablation("taylor_w48_h12", "f", num_heads=12),
+    _ablation("taylor_w48_rope", "e", position="rope"),
+    _ablation("taylor_w48_lepe", "e", position="lepe"),
+    _ablation("taylor_w16", "c", window_size=16),
+    _ablation("taylor_w24", "c", window_size=24),
+    # a step of softmax in windows of 48 takes seven times as long: d has its own, shorter length
+    _ablation("softmax_w8_brief", "d", _MINI_SWINIR, 200, position="none"),
+    _ablation("taylor_w48_brief", "d", iterations=200),
+    _ablation(
+        "softmax_w48_brief", "d", _MINI_SWINIR, 200, window_size=48, position="none", softmax_backend="flash"
     ),
 )
 
@@ -165,24 +168,23 @@ _SWINIR, _OURS = (
 
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison("main", "TaylorSwinIR, window 48, over SwinIR, window 8", _SWINIR, _OURS),
-    _compare("a", "TaylorShift over softmax, window 8, no bias", "softmax_w8_no_bias", "taylor_w8"),
-    _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", _SWINIR[0], "taylor_w8"),
-    _compare("a", "no bias over bias, softmax, window 8", _SWINIR[0], "softmax_w8_no_bias"),
-    _compare("b", "2x2 over 1x1 pixels a token", _OURS[0], "taylor_w48_p2"),
-    _compare("b", "4x4 over 1x1 pixels a token", _OURS[0], "taylor_w48_p4"),
-    _compare("b", "8x8 over 1x1 pixels a token", _OURS[0], "taylor_w48_p8"),
+    _compare("a", "TaylorShift over softmax, window 8, no bias", "softmax_w8", "taylor_w8"),
+    _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", "softmax_w8_bias", "taylor_w8"),
+    _compare("a", "no bias over bias, softmax, window 8", "softmax_w8_bias", "softmax_w8"),
+    _compare("b", "2x2 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p2"),
+    _compare("b", "4x4 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p4"),
+    _compare("b", "8x8 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p8"),
     _compare("c", "window 16 over 8, TaylorShift", "taylor_w8", "taylor_w16"),
     _compare("c", "window 24 over 8, TaylorShift", "taylor_w8", "taylor_w24"),
-    _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", _OURS[0]),
-    _compare("d", "window 48 over 8, softmax, no bias (short)", "softmax_w8_short", "softmax_w48_short"),
-    _compare("d", "TaylorShift over softmax, window 48 (short)", "softmax_w48_short", "taylor_w48_short"),
-    _compare("e", "rope over none", _OURS[0], "taylor_w48_rope"),
-    _compare("e", "lepe over none", _OURS[0], "taylor_w48_lepe"),
-    _compare("f", "12 over 6 heads", _OURS[0], "taylor_w48_h12"),
-    _compare("g", "no shift over shifted windows", _OURS[0], "taylor_w48_no_shift"),
-    _compare("h", "upcycled over from scratch (short)", "taylor_w48_short", "taylor_w48_upcycled_short"),
-    _compare("h", "upcycled (short) over from scratch (full)", _OURS[0], "taylor_w48_upcycled_short"),
-    _compare("h", "upcycled (short) over the SwinIR it came from", _SWINIR[0], "taylor_w48_upcycled_short"),
+    _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", "taylor_w48"),
+    _compare("d", "window 48 over 8, softmax, no bias", "softmax_w8_brief", "softmax_w48_brief"),
+    _compare("d", "TaylorShift over softmax, window 48", "softmax_w48_brief", "taylor_w48_brief"),
+    _compare("e", "rope over none", "taylor_w48", "taylor_w48_rope"),
+    _compare("e", "lepe over none", "taylor_w48", "taylor_w48_lepe"),
+    _compare("f", "12 over 6 heads", "taylor_w48", "taylor_w48_h12"),
+    _compare("g", "no shift over shifted windows", "taylor_w48", "taylor_w48_no_shift"),
+    _compare("h", "upcycled over from scratch", "taylor_w48", "taylor_w48_upcycled"),
+    _compare("h", "upcycled over the SwinIR it came from", "softmax_w8_bias", "taylor_w48_upcycled"),
 )
 
 TIERS: dict[str, tuple[Run, ...]] = {"mini": _MINI_RUNS, "s": _S_RUNS, "paper": _PAPER_RUNS}

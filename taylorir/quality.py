@@ -38,7 +38,7 @@ def set_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """The main runs by set, averaged over seeds, between bicubic and the published row of the lightweight SwinIR.
+    """The main runs by set, averaged over seeds, between bicubic and the published lightweight SwinIR.
 
     Args:
         rows: of the main runs, scale 2.

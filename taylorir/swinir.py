@@ -44,6 +44,8 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 OFFICIAL_BUFFER_TOKENS = 256
 """Up to this many tokens a window, ``state_dict`` lists the index and mask buffers of the authors' files."""
 
+_OFFICIAL_BUFFERS = ("relative_position_index", "attn_mask")
+
 
 class WindowAttention(nn.Module):
     """Softmax attention within windows, with a relative position bias (:eq:`eq-window-attention`)."""
@@ -150,6 +152,10 @@ class WindowAttention(nn.Module):
         if self.position == "bias" and self.window_size**2 <= OFFICIAL_BUFFER_TOKENS:
             destination[prefix + "relative_position_index"] = _official_index(self.window_size)
 
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        state_dict.pop(prefix + "relative_position_index", None)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """PyTorch's fused softmax attention for any head width.
@@ -227,6 +233,10 @@ class SwinTransformerBlock(nn.Module):
                 self.img_size, attention.window_size, attention.shift_size
             )
         super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        state_dict.pop(prefix + "attn_mask", None)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def _official_mask(size: int, window: int, shift: int) -> Tensor:
@@ -386,15 +396,15 @@ class SwinIR(nn.Module):
         for level in ("params_ema", "params"):
             if level in state_dict:
                 state_dict = state_dict[level]
-        own, weights, other = self.state_dict(), {}, []
-        for key, value in state_dict.items():
-            if not key.endswith(("relative_position_index", "attn_mask")):
-                weights[key] = value
-            elif key not in own or own[key].shape != value.shape:
-                other.append(key)
+        own = {key: value.shape for key, value in self.state_dict().items()}
+        other = [
+            key
+            for key, value in state_dict.items()
+            if key.endswith(_OFFICIAL_BUFFERS) and own.get(key) != value.shape
+        ]
         if other:
             logger.info("ignored %d buffers of another window, the first being %s", len(other), other[0])
-        return super().load_state_dict(weights, strict=strict, assign=assign)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def learned_state_dict(self) -> dict[str, Tensor]:
         """The parameters alone: all that a checkpoint needs, without the buffers of the authors' files."""

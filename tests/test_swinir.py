@@ -303,6 +303,15 @@ def test_parameters_alone_load_and_buffers_of_other_windows_are_named_in_the_log
         other.load_state_dict({})
 
 
+def test_a_network_inside_another_module_loads_what_it_saved():
+    saved = torch.nn.Sequential(tiny()).state_dict()
+    assert any(key.endswith("attn_mask") for key in saved)
+    for model in (tiny(img_size=32), build_model("taylorswinir_tiny_x2", embed_dim=12, num_heads=2)):
+        result = torch.nn.Sequential(model).load_state_dict(saved, strict=False)
+        assert not any(key.endswith(BUFFERS) for key in result.unexpected_keys)
+    torch.nn.Sequential(tiny()).load_state_dict(saved, strict=True)
+
+
 def test_files_that_are_no_swinir_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
         read_released(tmp_path / "none.pth")
@@ -330,6 +339,8 @@ def test_stochastic_depth_rises_over_blocks_and_rests_in_evaluation():
     untouched = (block.train()(x) == x).flatten(1).all(1).float().mean()
     assert untouched == pytest.approx(0.3**2, abs=0.05)  # both branches dropped
     assert not (block.eval()(x) == x).flatten(1).all(1).any()
+    kept = block.train()._drop(torch.ones(400, 1, 1, 1)).unique()
+    torch.testing.assert_close(kept, torch.tensor([0, 1 / 0.7]))  # the mean stays
     block.drop_path = 1.0
     assert torch.equal(block.train()(x), x)
 

@@ -28,10 +28,11 @@ from taylorir.windows import (
     bands,
     from_windows,
     merge,
+    official_index,
+    official_mask,
     pad_reflect,
     partition,
     position_bias,
-    relative_offsets,
     to_windows,
     window_mask,
 )
@@ -150,7 +151,7 @@ class WindowAttention(nn.Module):
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.position == "bias" and self.window_size**2 <= OFFICIAL_BUFFER_TOKENS:
-            destination[prefix + "relative_position_index"] = _official_index(self.window_size)
+            destination[prefix + "relative_position_index"] = official_index(self.window_size)
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
         state_dict.pop(prefix + "relative_position_index", None)
@@ -171,13 +172,6 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if bias is not None:
         bias = bias.expand(q.shape[0], -1, -1, -1)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :width]
-
-
-def _official_index(window: int) -> Tensor:
-    """The authors' ``relative_position_index`` [N, N]: rows of the bias table."""
-    offsets = relative_offsets(window, torch.device("cpu"))
-    index = offsets[:, None, :, None] * (2 * window - 1) + offsets[None, :, None, :]
-    return index.reshape(window**2, window**2)
 
 
 class Mlp(nn.Module):
@@ -229,7 +223,7 @@ class SwinTransformerBlock(nn.Module):
             and attention.window_size**2 <= OFFICIAL_BUFFER_TOKENS
             and self.img_size % attention.window_size == 0
         ):
-            destination[prefix + "attn_mask"] = _official_mask(
+            destination[prefix + "attn_mask"] = official_mask(
                 self.img_size, attention.window_size, attention.shift_size
             )
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -237,12 +231,6 @@ class SwinTransformerBlock(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
         state_dict.pop(prefix + "attn_mask", None)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-
-def _official_mask(size: int, window: int, shift: int) -> Tensor:
-    """The authors' ``attn_mask`` [nW, N, N], of 0 and -100; the network itself has booleans."""
-    mask = window_mask(size, size, window, shift, torch.device("cpu"))
-    return torch.zeros(mask.shape).masked_fill_(~mask, -100.0)
 
 
 class PatchEmbed(nn.Module):

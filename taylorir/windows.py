@@ -203,3 +203,16 @@ def _reflection(length: int, pad: int, device: torch.device) -> Tensor:
     period = max(2 * (length - 1), 1)
     index = torch.arange(length + pad, device=device) % period
     return torch.minimum(index, period - index)
+
+
+def official_index(window: int) -> Tensor:
+    """The authors' ``relative_position_index`` [N, N]: rows of the bias table."""
+    offsets = relative_offsets(window, torch.device("cpu"))
+    index = offsets[:, None, :, None] * (2 * window - 1) + offsets[None, :, None, :]
+    return index.reshape(window**2, window**2)
+
+
+def official_mask(size: int, window: int, shift: int) -> Tensor:
+    """The authors' ``attn_mask`` [nW, N, N], of 0 and -100; the network itself has booleans."""
+    mask = window_mask(size, size, window, shift, torch.device("cpu"))
+    return torch.zeros(mask.shape).masked_fill_(~mask, -100.0)

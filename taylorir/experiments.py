@@ -7,6 +7,9 @@ and rows are written as they come:
 * ``quality_TIER_runs.csv``: a row a run: what it was, what it cost;
 * ``quality_TIER.csv``: a row an image;
 * ``quality_TIER_curves.csv``: the learning curves.
+
+On several GPUs one run after the other is done by all of them, without locks, so start it once:
+``torchrun --nproc-per-node 8 -m taylorir.experiments run --tier paper --data-root DIR``.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from taylorir.images import write_atomic
 from taylorir.patches import load_training_images
 from taylorir.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
 from taylorir.provenance import PROVENANCE_COLUMNS, provenance
+from taylorir.run_control import Processes, join_processes
 from taylorir.taylorswinir import taylorize
 from taylorir.train import TrainResult, train
 
@@ -63,6 +67,7 @@ def run_tier(
     only: Sequence[str] = (),
     sets: Sequence[str] = SETS,
     progress: bool = True,
+    processes: Processes | None = None,
 ) -> list[str]:
     """Do the runs of a tier that are not done, main rows first; then measure them on ``sets``.
 
@@ -72,6 +77,7 @@ def run_tier(
         only: names of runs; empty means all.
         sets: benchmark sets; a run is measured on those that it lacks.
         progress: show bars.
+        processes: those of torchrun, which then work together; None is this one alone, beside others perhaps.
 
     Returns:
         The names of the runs that are not done: another process works on them, or they paused at their time
@@ -82,12 +88,14 @@ def run_tier(
         OSError: a file cannot be read or written.
     """
     chosen = [find_run(tier, name) for name in only] or runs_of(tier)
+    together, first = processes is not None and processes.count > 1, processes is None or processes.is_first
     images: dict[tuple[str, ...], list[NamedImage]] = {}
     pending = []
     for run in chosen:
-        with _only_here(places.runs / tier / f"{run.name}.lock") as mine:
-            folder = places.runs / tier / run.name
-            source = places.runs / tier / run.upcycled_from / "weights.safetensors"
+        folder = places.runs / tier / run.name
+        source = places.runs / tier / run.upcycled_from / "weights.safetensors"
+        lock = places.runs / tier / f"{run.name}.lock"
+        with contextlib.nullcontext(True) if together else _only_here(lock) as mine:
             if not mine or (run.upcycled_from and not source.exists()):
                 pending.append(run.name)
                 continue
@@ -95,13 +103,16 @@ def run_tier(
                 names = run.config.datasets
                 if names not in images:
                     images[names] = load_training_images(names, places.data_root)
-                print(f"{run.name}: training", flush=True)
+                if first:
+                    print(f"{run.name}: training", flush=True)
                 result = _train(run, folder, source, images[names], places, progress)
                 if result.weights is None:
                     pending.append(run.name)
                     continue
-                _keep(run, tier, result, places)
-            _measure(run, tier, folder, places, sets)
+                if first:
+                    _keep(run, tier, result, places)
+            if first:
+                _measure(run, tier, folder, places, sets)
     return pending
 
 
@@ -252,7 +263,10 @@ def run_command(
     if threads is not None:
         torch.set_num_threads(threads)
     places = Places(data_root=data_root)
-    pending = run_tier(tier, places, only=only or (), sets=dataset or SETS, progress=not quiet)
+    with join_processes("auto") as processes:
+        pending = run_tier(
+            tier, places, only=only or (), sets=dataset or SETS, progress=not quiet, processes=processes
+        )
     if pending:
         typer.echo(f"not done, run again to go on: {', '.join(pending)}")
         raise typer.Exit(3)

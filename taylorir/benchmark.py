@@ -32,11 +32,16 @@ HOLD_WEIGHTS = ("softmax_naive", "softmax_fused", "taylor_direct")
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a call: median and the 20% and 80% quantiles of ``repeats`` calls."""
+    """Milliseconds a call: median and the 20% and 80% quantiles of ``repeats`` calls.
+
+    ``cpu_ms`` is the median of the time that all threads spent on the processor. On a machine that others use
+    too it is the steadier of the two; on a GPU it says nothing.
+    """
 
     latency_ms: float
     latency_ms_p20: float
     latency_ms_p80: float
+    cpu_ms: float
     repeats: int
 
 
@@ -68,15 +73,17 @@ def time_call(
     for _ in range(3 if device.type == "cuda" else 1):
         run()
     taken: list[float] = []
+    worked: list[float] = []
     end = time.perf_counter() + seconds
     while len(taken) < min_repeats or (time.perf_counter() < end and len(taken) < max_repeats):
         synchronize()
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.process_time()
         run()
         synchronize()
         taken.append((time.perf_counter() - start) * 1e3)
+        worked.append((time.process_time() - began) * 1e3)
     median, low, high = np.quantile(taken, [0.5, 0.2, 0.8])
-    return Timing(float(median), float(low), float(high), len(taken))
+    return Timing(float(median), float(low), float(high), float(np.median(worked)), len(taken))
 
 
 def _nothing() -> None:
@@ -101,8 +108,8 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: SDPBackend) -> Tensor:
     """PyTorch's fused kernels.
 
-    On a GPU the named one and no other, with d padded to a multiple of 8, else float32 would silently take the
-    unfused one. Flash needs half precision there; float32 gets the memory-efficient one.
+    On a GPU the named one and no other, with d padded to a multiple of 8, else float32 would silently take
+    the unfused one. Flash needs half precision there; float32 gets the memory-efficient one.
     """
     if q.device.type != "cuda":
         return scaled_dot_product_attention(q, k, v, bias)
@@ -116,7 +123,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: SDPBack
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """FlexAttention with the bias looked up from SwinIR's table of offsets, so that no N x N tensor is held."""
+    """FlexAttention with the bias looked up from SwinIR's table of offsets: no N x N tensor is held."""
     width, tokens = q.shape[-1], q.shape[-2]
     side = math.isqrt(tokens)
     table = _flex_table(side, q.shape[-3], q.device, q.dtype)
@@ -196,7 +203,8 @@ def attention_rows(
     Args:
         methods: keys of ``ATTENTION``.
         num_tokens: N, each a row.
-        total_tokens: the batch is ``total_tokens // N``, at least 1, as if an image was cut in windows; None: 1.
+        total_tokens: the batch is ``total_tokens // N``, at least 1, as if an image was cut in windows;
+            None: 1.
         modes: "forward" (no gradients) or "train" (forward and backward).
         max_score_gib: a point that holds N x N weights of more than this is not run: status "too large".
         seconds, min_repeats: as in :func:`time_call`.
@@ -366,6 +374,7 @@ def _timed(
         "latency_ms": timing.latency_ms,
         "latency_ms_p20": timing.latency_ms_p20,
         "latency_ms_p80": timing.latency_ms_p80,
+        "cpu_ms": timing.cpu_ms,
         "repeats": timing.repeats,
         "items_per_s": items / timing.latency_ms * 1e3,
     }
@@ -383,34 +392,3 @@ def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"{what}: got {name!r}, expected one of {', '.join(known)}")
-
-
-def loglog_slope(sizes: Sequence[float], times: Sequence[float]) -> float:
-    """Slope of log(time) against log(size) by least squares: 1 is linear, 2 is quadratic.
-
-    Raises:
-        ValueError: fewer than two sizes, or a size or time that is not positive.
-    """
-    sizes, times = np.asarray(sizes, float), np.asarray(times, float)
-    if len(sizes) < 2 or sizes.shape != times.shape or not (np.all(sizes > 0) and np.all(times > 0)):
-        raise ValueError("loglog_slope: expected two or more positive sizes with a positive time each")
-    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
-
-
-def measured_crossover(
-    num_tokens: Sequence[float], direct: Sequence[float], efficient: Sequence[float]
-) -> float:
-    """The N from which the efficient form stays the faster one, interpolated in log N; NaN if it never is.
-
-    Args:
-        num_tokens: increasing N; direct, efficient: their times.
-    """
-    log_n = np.log(np.asarray(num_tokens, float))
-    gain = np.log(np.asarray(direct, float) / np.asarray(efficient, float))  # above 0: efficient is faster
-    if gain[-1] <= 0:
-        return float("nan")
-    behind = np.flatnonzero(gain <= 0)
-    if not len(behind):
-        return float(num_tokens[0])
-    i = behind[-1]
-    return float(np.exp(log_n[i] - gain[i] * (log_n[i + 1] - log_n[i]) / (gain[i + 1] - gain[i])))

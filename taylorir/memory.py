@@ -141,9 +141,18 @@ def account(point: Point, *, whole: bool = False, cuda_kernels: bool = True) -> 
         body = _shared_trace(dataclasses.replace(point, upscale=2), (_BLOCKS,) * _GROUPS, cuda_kernels)
         tail = dataclasses.replace(point, method="softmax_flash", checkpoint=False)
         trace = body.with_tail(_shared_trace(tail, (1,), cuda_kernels)).repeated(len(depths), depths[0])
+    alike = point  # what has the same parameters and buffers
+    if point.method != "softmax_naive":
+        alike = dataclasses.replace(point, checkpoint=False, lr_size=1, mode="infer", batch=1)
+    return trace.peak(*_static_bytes(alike))
+
+
+@functools.lru_cache(maxsize=256)
+def _static_bytes(point: Point) -> tuple[int, int]:
+    """Bytes of the parameters and of the buffers."""
     with torch.device("meta"):
         model = build(point)
-    return trace.peak(_bytes(model.parameters()), _bytes(model.buffers()))
+    return _bytes(model.parameters()), _bytes(model.buffers())
 
 
 def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> StepTrace:

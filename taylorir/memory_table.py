@@ -23,7 +23,7 @@ from tqdm import tqdm
 from taylorir.memory import CATEGORIES, METHODS, Peak, Point, account
 
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
-LR_SIZES = (48, 64, 96, 192, 256, 512)
+LR_SIZES = (48, 64, 96, 192, 512)
 UPSCALES = (2, 3, 4)
 BUDGETS_GIB = (8, 16, 24, 80, 141)
 
@@ -118,18 +118,35 @@ def _row(point: Point, peak: Peak) -> dict[str, object]:
     }
 
 
+SOURCE = (
+    "allocations.py",
+    "attention.py",
+    "config.py",
+    "kernels",
+    "memory.py",
+    "memory_table.py",
+    "original.py",
+    "position.py",
+    "swinir.py",
+    "taylorswinir.py",
+    "tracing.py",
+    "variants.py",
+    "windows.py",
+)
+"""What the numbers depend on."""
+
+
 def _source() -> dict[str, object]:
-    """Provenance of rows that depend on the source only."""
+    """Provenance of rows that depend on the source only: the last commit that touched it, and its date."""
     package = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=package, check=True, capture_output=True, text=True
-        ).stdout
+        command = ["git", *arguments, "--", *SOURCE]
+        return subprocess.run(command, cwd=package, check=True, capture_output=True, text=True).stdout
 
     try:
-        commit, date = git("log", "-1", "--format=%h %cs", "--abbrev=10", "--", ".").split()
-        commit += "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
+        commit, date = git("log", "-1", "--format=%h %cs", "--abbrev=10").split()
+        commit += "+" if git("status", "--porcelain", "--untracked-files=no") else ""
     except (OSError, subprocess.CalledProcessError, ValueError):
         commit, date = "unknown", "unknown"
     return {

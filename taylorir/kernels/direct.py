@@ -2,11 +2,12 @@
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
-    G   windows x heads of a tile; C query tokens of a chunk; M tokens of the segment (all keys)
-    rows [G, d + 1, C or M]; values [G, d_v + 1, M]; scores 1 + x [G, C, M]
+    G   windows x heads of a tile; C query tokens of a chunk; M tokens of the segment, all its keys
+    units [G, C or M, d]; values [G, M, d_v]; scores 1 + x [G, C, M]
+    gradients of units and values are [G, width, tokens], which products of few columns come out faster as
 
-The weight is 1 + x + x^2 / 2 = ((1 + x)^2 + 1) / 2, and the half drops out of y = a / b. Rows begin with a
-one, so their product is 1 + x itself, and a weight costs one multiplication after it.
+The weight is 1 + x + x^2 / 2 = ((1 + x)^2 + 1) / 2, and the half drops out of y = a / b. So a weight costs
+one multiplication after the product, and its one is added to a and b at once: the sum of v, and M.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taylorir.kernels.precision import full_precision
-from taylorir.kernels.rows import add_product, output_gradient, unit_gradient, unit_rows, value_rows
+from taylorir.kernels.rows import add_product, inverse_norm, multiply
 from taylorir.kernels.segments import Segment, Tile, tiles
 
 MAX_CHUNK = 1024
@@ -35,19 +36,21 @@ class _TaylorDirect(torch.autograd.Function):
     @staticmethod
     @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
-        dtype = temperature.dtype
         y = torch.empty_like(v)
-        inverse = q.new_empty((*q.shape[:-1], 1), dtype=dtype)  # 1 / b
+        inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
+        one = temperature.new_ones(())
         for tile in _tiles(q, segments):
-            keys, _ = unit_rows(tile.load(k, tile.tokens), dtype)
-            values = value_rows(tile.load(v, tile.tokens), dtype, output_scale)
-            total = values.sum(2, keepdim=True)
+            keys, _ = _units(tile, k, tile.tokens, temperature.dtype)
+            values = _values(tile, v, temperature.dtype)
+            total = values.sum(1)[..., None]
+            tau = _tau(temperature, tile)
             for chunk in tile.chunks:
-                units, _ = unit_rows(tile.load(q, chunk), dtype)
-                scores = torch.bmm(_heated(units, temperature, tile).mT, keys)  # [G, C, M]
-                out = torch.bmm(values, scores.square_().mT).add_(total)  # [G, d_v + 1, C]
-                tile.store(inverse, chunk, out[:, -1:].reciprocal_())
-                tile.store(y, chunk, out[:, :-1], out[:, -1:])
+                queries, _ = _units(tile, q, chunk, temperature.dtype, tau)
+                squares = torch.baddbmm(one, queries, keys.mT).square_()
+                b = squares.sum(-1).add_(keys.shape[1])[:, None].reciprocal_()  # [G, 1, C]
+                a = torch.baddbmm(total, values.mT, squares.mT)  # [G, d_v, C]
+                tile.store(inverse, chunk, b)
+                tile.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
         ctx.save_for_backward(q, k, v, temperature, y, inverse)
         ctx.segments, ctx.output_scale = segments, output_scale
         return y
@@ -60,26 +63,28 @@ class _TaylorDirect(torch.autograd.Function):
         dtype = temperature.dtype
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
+        one = temperature.new_ones(())
         for tile in _tiles(q, ctx.segments):
-            keys, key_scale = unit_rows(tile.load(k, tile.tokens), dtype)
-            values = value_rows(tile.load(v, tile.tokens), dtype, ctx.output_scale)
+            keys, key_scale = _units(tile, k, tile.tokens, dtype)
+            values = _values(tile, v, dtype)
+            tau = _tau(temperature, tile)
             dkeys = dvalues = None
             for chunk in tile.chunks:
-                units, scale = unit_rows(tile.load(q, chunk), dtype)
-                queries = _heated(units, temperature, tile)
-                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, inverse)))
-                scores = torch.bmm(queries.mT, keys)
-                dscores = add_product(None, dout.mT, values, factor=2).mul_(scores)
-                dkeys = add_product(dkeys, queries, dscores)
-                dqueries = torch.bmm(keys, dscores.mT)
-                dvalues = add_product(dvalues, dout, scores.square_()).add_(dout.sum(2, keepdim=True))
+                units, scale = _units(tile, q, chunk, dtype)
+                queries = (units.unflatten(0, (-1, tile.num_heads)) * tau).flatten(0, 1)
+                da, db = _output_gradient(tile, chunk, dy, y, inverse, ctx.output_scale)
+                scores = torch.baddbmm(one, queries, keys.mT)
+                dscores = torch.baddbmm(db, da, values.mT).mul_(scores)  # half of it
+                dkeys = add_product(dkeys, queries.mT, dscores, factor=2)
+                dvalues = add_product(dvalues, da.mT, scores.square_()).add_(da.sum(1)[..., None])
+                dqueries = add_product(None, keys.mT, dscores.mT, factor=2)
+                along = _remove_radial(dqueries, units)
                 if dtemperature is not None:
-                    per_head = (dqueries[:, 1:] * units[:, 1:]).sum((1, 2)).view(-1, tile.num_heads)
-                    dtemperature[tile.heads] += per_head.sum(0)
-                dunits = _heated(dqueries, temperature, tile)
-                tile.store(dq, chunk, unit_gradient(dunits, units), scale)
-            tile.store(dk, tile.tokens, unit_gradient(dkeys, keys), key_scale)
-            tile.store(dv, tile.tokens, dvalues[:, :-1], ctx.output_scale)
+                    dtemperature[tile.heads] += along.sum((1, 2)).view(-1, tile.num_heads).sum(0)
+                tile.store(dq, chunk, dqueries, (scale * tau).flatten(0, 1).mT)
+            _remove_radial(dkeys, keys)
+            tile.store(dk, tile.tokens, dkeys, key_scale.flatten(0, 1).mT)
+            tile.store(dv, tile.tokens, dvalues)
         return dq, dk, dv, dtemperature, None, None
 
 
@@ -87,8 +92,40 @@ def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
     return tiles(segments, q.shape[1], None, MAX_CHUNK)
 
 
-def _heated(rows: Tensor, temperature: Tensor, tile: Tile) -> Tensor:
-    """Rows [G, n, C] with all but the row of ones multiplied by the temperature of their head."""
-    factors = torch.ones_like(rows[:, :, :1]).view(-1, tile.num_heads, rows.shape[1], 1)
-    factors[:, :, 1:] = temperature[tile.heads, None, None]
-    return rows * factors.flatten(0, 1)
+def _tau(temperature: Tensor, tile: Tile) -> Tensor:
+    return temperature[tile.heads, None, None]  # [heads, 1, 1]
+
+
+def _units(
+    tile: Tile, x: Tensor, chunk: slice | Tensor, dtype: torch.dtype, tau: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors [G, C, d], times tau if given, and 1 / |x| [windows, heads, C, 1]."""
+    part = tile.load(x, chunk).mT
+    scale = inverse_norm(part, -1, dtype)
+    units = scale.new_empty(part.shape)
+    multiply(part, scale if tau is None else scale * tau, units)
+    return units.flatten(0, 1), scale
+
+
+def _values(tile: Tile, v: Tensor, dtype: torch.dtype) -> Tensor:
+    return tile.load(v, tile.tokens).mT.to(dtype).flatten(0, 1)  # [G, M, d_v]
+
+
+def _output_gradient(
+    tile: Tile, chunk: slice | Tensor, dy: Tensor, y: Tensor, inverse: Tensor, output_scale: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a [G, C, d_v] and b [G, C, 1] from that of y = output_scale a / b."""
+    dy, y, inverse = (tile.load(x, chunk).mT for x in (dy, y, inverse))
+    da = inverse.new_empty(dy.shape)
+    multiply(dy, inverse, da)
+    db = (da * y).sum(-1, keepdim=True).neg_()
+    if output_scale != 1:
+        da.mul_(output_scale)
+    return da.flatten(0, 1), db.flatten(0, 1)
+
+
+def _remove_radial(dunits: Tensor, units: Tensor) -> Tensor:
+    """Take from the gradient [G, d, C] of units [G, C, d] its part along them, in place; return u . du."""
+    along = (dunits * units.mT).sum(1, keepdim=True)  # [G, 1, C]
+    dunits.addcmul_(units.mT, along, value=-1)
+    return along

@@ -1,4 +1,4 @@
-"""Chunks of tokens as rows: what the direct and the efficient form share.
+"""Chunks of tokens as rows of tokens, and the small steps that both forms are made of.
 
 Shape legend: windows x heads = G, C tokens, width d of q and k, d_v of v; n = d + 1.
     rows [G, n, C]: a row of ones and the d rows of a unit vector
@@ -23,8 +23,7 @@ def unit_rows(x: Tensor, dtype: torch.dtype, repeats: int = 0) -> tuple[Tensor, 
     The first ``repeats`` rows are appended again, so that a shifted view of n rows goes round in a circle.
     """
     windows, heads, d, tokens = x.shape
-    norm = torch.linalg.vector_norm(x, dim=2, keepdim=True, dtype=dtype)
-    inverse = functional.threshold(norm, EPSILON, math.inf).reciprocal_()
+    inverse = inverse_norm(x, 2, dtype)
     rows = inverse.new_empty((windows, heads, d + 1 + repeats, tokens))
     multiply(x, inverse, rows[:, :, 1 : d + 1])
     rows[:, :, 0].fill_(1)
@@ -33,17 +32,23 @@ def unit_rows(x: Tensor, dtype: torch.dtype, repeats: int = 0) -> tuple[Tensor, 
     return rows.flatten(0, 1), inverse.flatten(0, 1)
 
 
+def inverse_norm(x: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """1 / |x| along an axis, which stays with length 1; zero where |x| is not above epsilon."""
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=dtype)
+    return functional.threshold(norm, EPSILON, math.inf).reciprocal_()
+
+
 def unit_gradient(drows: Tensor, rows: Tensor) -> Tensor:
     """|x| times the gradient of the vectors [G, d, C] from that of their rows: du - u (u . du)."""
     du, unit = drows[:, 1:], rows[:, 1 : drows.shape[1]]
     return du.addcmul(unit, (unit * du).sum(1, keepdim=True), value=-1)
 
 
-def value_rows(v: Tensor, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
-    """(scale v, 1) [G, d_v + 1, C] of the values v [windows, heads, d_v, C]."""
+def value_rows(v: Tensor, dtype: torch.dtype) -> Tensor:
+    """(v, 1) [G, d_v + 1, C] of the values v [windows, heads, d_v, C]."""
     windows, heads, width, tokens = v.shape
     values = v.new_empty((windows, heads, width + 1, tokens), dtype=dtype)
-    multiply(v, scale, values[:, :, :-1])
+    values[:, :, :-1].copy_(v)
     values[:, :, -1].fill_(1)
     return values.flatten(0, 1)
 
@@ -58,16 +63,12 @@ def output_gradient(dy: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
     return dout.flatten(0, 1)
 
 
-def multiply(x: Tensor, y: Tensor | float, out: Tensor) -> None:
+def multiply(x: Tensor, y: Tensor, out: Tensor) -> None:
     """Write x y to a view in one pass; ``torch.compile`` cannot trace that, but finds it by itself."""
     if torch.compiler.is_compiling():
         out.copy_(x * y)
-    elif isinstance(y, Tensor):
-        torch.mul(x, y, out=out)
-    elif y == 1:
-        out.copy_(x)
     else:
-        torch.mul(x.to(out.dtype), y, out=out)
+        torch.mul(x, y, out=out)
 
 
 def add_product(total: Tensor | None, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:

@@ -49,17 +49,19 @@ class Tile:
             return x[self.windows, self.heads, chunk].mT
         return x[self.windows[:, None], self.heads, chunk].permute(0, 2, 3, 1)
 
-    def store(self, x: Tensor, chunk: slice | Tensor, values: Tensor, factor: Tensor | float = 1.0) -> None:
-        """Write values [G, width, C] times a factor, or [G, 1, C] factors, to where ``load`` reads."""
+    def store(self, x: Tensor, chunk: slice | Tensor, values: Tensor, factors: Tensor | None = None) -> None:
+        """Write values [G, width, C], times factors [G, 1, C] if given, to where ``load`` reads."""
         values = values.unflatten(0, (-1, self.num_heads))
-        if isinstance(factor, Tensor):
-            factor = factor.unflatten(0, (-1, self.num_heads))
+        factors = None if factors is None else factors.unflatten(0, (-1, self.num_heads))
         if isinstance(self.windows, slice):
-            multiply(values, factor, self.load(x, chunk))
-        elif isinstance(chunk, slice):
-            x[self.windows, self.heads, chunk] = (values * factor).mT.to(x.dtype)
+            target = self.load(x, chunk)
+            target.copy_(values) if factors is None else multiply(values, factors, target)
+            return
+        values = (values if factors is None else values * factors).to(x.dtype)
+        if isinstance(chunk, slice):
+            x[self.windows, self.heads, chunk] = values.mT
         else:
-            x[self.windows[:, None], self.heads, chunk] = (values * factor).permute(0, 3, 1, 2).to(x.dtype)
+            x[self.windows[:, None], self.heads, chunk] = values.permute(0, 3, 1, 2)
 
 
 def in_segments(
@@ -115,12 +117,13 @@ def tiles(
     Args:
         segments: what to cut.
         heads: H.
-        numbers_per_token: its numbers for a token of a head; None: as many as the segment has tokens.
+        numbers_per_token: its numbers for a token of a head; None: four to each token of the segment, since
+            the direct form holds several such arrays at a time.
         max_chunk: the most tokens of a chunk.
     """
     for segment in segments:
         num_tokens, num_windows = _length(segment.tokens), _length(segment.windows)
-        head_tokens = max(CACHED_NUMBERS // (numbers_per_token or num_tokens), 1)
+        head_tokens = max(CACHED_NUMBERS // (numbers_per_token or 4 * num_tokens), 1)
         size = min(max_chunk, max(head_tokens // max(min(heads * num_windows, 6), 1), 128))
         size = -(-num_tokens // -(-num_tokens // size))  # chunks of equal size
         group = max(head_tokens // size, 1)

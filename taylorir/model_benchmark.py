@@ -81,6 +81,7 @@ def compare_networks(
     repeats: int = 5,
     max_seconds: float = 60.0,
     threads: int = 2,
+    blocks: int | None = None,
     lock: IO | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -95,16 +96,20 @@ def compare_networks(
         repeats: turns that count.
         max_seconds: see above.
         threads: CPU threads.
+        blocks: build every network with one stage of this many blocks, for a quick look; None: as they are.
         lock: see :class:`Clock`.
         seed: of weights and image.
 
     Returns:
-        One row a network: network, variant, window_size, lr_size, latency_ms (median) with quantiles,
+        One row a network: network, variant, window_size, lr_size, blocks, latency_ms (median) with quantiles,
         latency_min_ms, cpu_ms (processor time, median), repeats, over_first and cpu_over_first (medians over
         those of the first network), provenance. Processor time hardly feels other programs on the machine.
     """
     torch.manual_seed(seed)
-    models = {name: build_model(variant, **changes).eval() for name, (variant, changes) in networks.items()}
+    short = {} if blocks is None else {"depths": (blocks,)}
+    models = {
+        name: build_model(variant, **changes, **short).eval() for name, (variant, changes) in networks.items()
+    }
     image = torch.rand(1, 3, size, size)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -123,6 +128,7 @@ def compare_networks(
                 "variant": networks[name][0],
                 "window_size": model.config.window_size,
                 "lr_size": size,
+                "blocks": sum(model.config.depths),
                 "latency_ms": median,
                 "latency_ms_p20": low,
                 "latency_ms_p80": high,
@@ -133,8 +139,8 @@ def compare_networks(
             }
         )
     frame = pd.DataFrame(rows)
-    frame.insert(5, "over_first", frame["latency_ms"] / frame["latency_ms"].iloc[0])
-    frame.insert(6, "cpu_over_first", frame["cpu_ms"] / frame["cpu_ms"].iloc[0])
+    frame.insert(6, "over_first", frame["latency_ms"] / frame["latency_ms"].iloc[0])
+    frame.insert(7, "cpu_over_first", frame["cpu_ms"] / frame["cpu_ms"].iloc[0])
     return frame
 
 
@@ -162,11 +168,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the LR image")
     parser.add_argument("--repeats", type=int, default=5, help="turns that count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--blocks", type=int, help="blocks of every network, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("data/results/model_speed.csv"), help="CSV to write")
     parser.add_argument("--lock", type=argparse.FileType("w"), help="file to lock while a block computes")
     arguments = parser.parse_args()
     rows = compare_networks(
-        size=arguments.size, repeats=arguments.repeats, threads=arguments.threads, lock=arguments.lock
+        size=arguments.size,
+        repeats=arguments.repeats,
+        threads=arguments.threads,
+        blocks=arguments.blocks,
+        lock=arguments.lock,
     )
     rows.to_csv(arguments.out, index=False, float_format="%.4g")
     shown = ["network", "latency_ms", "over_first", "cpu_ms", "cpu_over_first", "repeats"]

@@ -154,7 +154,7 @@ class HeldOut:
         return float(np.mean(values))
 
     @torch.no_grad()
-    def psnr(self, model: nn.Module, device: torch.device) -> float:
+    def psnr(self, model: nn.Module, device: str | torch.device = "cpu") -> float:
         """Mean PSNR-Y in dB; s border pixels are shaved."""
         values = [
             psnr(to_image(model(to_tensor(lr, device=device)).cpu()), hr, crop_border=self._upscale)

@@ -85,7 +85,7 @@ def plot_differences(comparisons: pd.DataFrame, noise: float) -> Figure:
         )
     axes.set_yticks(places, [f"({row.experiment}) {row.label}" for row in comparisons.itertuples()])
     axes.set(xlabel="difference of PSNR-Y, dB")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.12 - 1.2 / (len(comparisons) + 4)), ncols=2)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

@@ -63,7 +63,7 @@ def detailed_crops(
     """The crops of each image whose middle shows most detail: a rule, not a choice.
 
     An image is cut into squares side by side, from its top left corner; the ``per_image`` squares with the
-    An image is cut into squares side by side, from the top left corner; the ``per_image`` squares with the
+    largest :func:`taylorir.attribution.gradient_detector` of their middle are used. Images
     that are too small give none.
 
     Args:
@@ -145,7 +145,8 @@ def attribution_rows(
 
     Yields:
         Columns network, trained, attention, window_size, shift, position, upscale, image, crop_top,
-        crop_left, lr_size, patch_size, fold, rule, diffusion_index (0..100), completeness_error and the provenance.
+        crop_left, lr_size, patch_size, fold, rule, diffusion_index (0..100), completeness_error and the
+        provenance.
     """
     known = pd.DataFrame(columns=list(KEY)) if known is None or known.empty else known
     done = set(known[list(KEY)].itertuples(index=False, name=None))

@@ -288,6 +288,35 @@ def train(
     typer.echo(f"{result.weights}" + (f": held-out PSNR-Y {psnr.iloc[-1]:.2f} dB" if len(psnr) else ""))
 
 
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A variant with weights, a checkpoint, or a SwinIR .pth")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .onnx, or .pt2 (torch.export).")
+    ],
+    check: Annotated[bool, typer.Option(help="Run the file on three sizes against PyTorch.")] = True,
+) -> None:
+    """Write a network for other runtimes, with free height and width; it pads and crops by itself."""
+    from taylorir.evaluate import load_model
+    from taylorir.export import TOLERANCE, exported_difference
+    from taylorir.export import export as write
+    from taylorir.upscale import check_writable
+
+    network = load_model(model)
+    if isinstance(network, str):
+        raise ValueError(f"{model} has no weights to export; give a variant with weights or a checkpoint")
+    check_writable(target)
+    write(network, target)
+    typer.echo(f"{model} -> {target} ({target.stat().st_size / 2**20:.1f} MiB)")
+    if not check:
+        return
+    differences = exported_difference(network, target)
+    for (height, width), difference in differences.items():
+        typer.echo(f"{height}x{width}: largest difference from PyTorch {difference:.1e}")
+    if max(differences.values()) > TOLERANCE:
+        raise ValueError(f"{target} differs from PyTorch by more than {TOLERANCE:g}")
+
+
 def _check_upscale(upscale: int) -> None:
     if upscale not in UPSCALES:
         raise ValueError(f"--upscale must be 2, 3, 4 or 8, not {upscale}")

@@ -93,7 +93,7 @@ OUT_OF_MEMORY = 77
 
 VALIDATION = [
     Point(model, method, checkpoint, window, size, 2, mode)
-    for model, window, size in (("S", 8, 48), ("S", 16, 48), ("S", 24, 72))
+    for model, window, size in (("S", 8, 48), ("S", 24, 48))
     for mode in ("train", "infer")
     for method in METHODS
     for checkpoint in (False, True)

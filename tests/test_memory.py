@@ -212,7 +212,7 @@ def test_fake_tensors_allocate_what_real_ones_do(method, mode, checkpoint):
 
 @pytest.mark.parametrize("method", ["softmax_naive", "taylor_direct", "taylor_published", "taylor_efficient"])
 def test_a_real_step_allocates_what_was_accounted_for(method):
-    """The allocator's own reports, with the optimiser: nothing of the accounting is in the measured number."""
+    """The allocator's own reports, with the optimiser: nothing of the accounting is in what is measured."""
     point = Point("S", method, False, 8, 24, 2)
     torch.manual_seed(0)
     assert abs(account(point, cuda_kernels=False).total / real_peak(point) - 1) < 0.03
@@ -301,5 +301,5 @@ def test_inference_at_192_takes_at_least_80_per_cent_less_than_the_original():
 
 
 def test_without_a_bias_fused_softmax_takes_as_little():
-    """The honest other side: what is saved is saved by not writing out N x N numbers, by whatever attention."""
+    """The other side: what is saved is saved by not writing out N x N numbers, by whatever attention."""
     assert abs(saving("taylor_efficient", "softmax_flash", lr_size=48)) < 0.20

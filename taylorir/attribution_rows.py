@@ -43,6 +43,7 @@ UNTRAINED: dict[str, dict[str, object]] = {
     "taylor_w48_no_shift": {"attention": "taylor", "window_size": 48, "shift": False},
 }
 
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results" / "attribution.csv"
 KEY = ("network", "image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed")
 
 
@@ -175,6 +176,19 @@ def attribution_rows(
                     "completeness_error": found.completeness_error,
                     **provenance(seed=seed),
                 }
+
+
+def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
+    """The committed rows.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no such file: {path}; 'python -m taylorir.attribution --help' says how to make it"
+        )
+    return pd.read_csv(path)
 
 
 def _main(

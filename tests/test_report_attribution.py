@@ -1,0 +1,89 @@
+"""Intervals and paired differences of diffusion indices by hand; each figure draws what it is given."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from taylorir import report_attribution
+from taylorir.report_attribution import Box, diffusion_summary, paired_differences
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def rows() -> pd.DataFrame:
+    index = {"untrained_softmax_w8": [1.0, 2.0, 3.0], "taylor": [2.0, 4.0, 3.5]}
+    return pd.DataFrame(
+        [
+            {
+                "network": network,
+                "image": image,
+                "crop_top": 0,
+                "crop_left": 0,
+                "lr_size": 48,
+                "patch_size": 16,
+            }
+            | {"fold": 6, "rule": "midpoint", "seed": 0, "window_size": 8, "shift": network == "taylor"}
+            | {"attention": "taylor" if network == "taylor" else "softmax", "trained": network == "taylor"}
+            | {"diffusion_index": value}
+            for network, values in index.items()
+            for image, value in zip("abc", values, strict=True)
+        ]
+    )
+
+
+def test_summary_by_hand():
+    summary = diffusion_summary(rows())
+    assert summary.label.tolist() == ["SwinIR w8, no shift, untrained", "TaylorSwinIR w8, trained"]
+    half = 4.302652729911275 / math.sqrt(
+        3
+    )  # Student's t for 2 degrees of freedom; the deviation of 1, 2, 3 is 1
+    assert summary["mean"][0] == pytest.approx(2)
+    assert (summary.low[0], summary.high[0]) == pytest.approx((2 - half, 2 + half))
+
+
+def test_paired_differences_by_hand():
+    pairs = [("change", "taylor", "untrained_softmax_w8"), ("other", "taylor", "absent")]
+    some = rows().drop(index=4)  # patch b of the second network: only a and c are common, gains 1 and 0.5
+    found = paired_differences(some, pairs)
+    assert found.question.tolist() == ["change"] and found.patches.tolist() == [2]
+    half = 12.706204736432095 * math.sqrt(0.125) / math.sqrt(2)
+    assert found[["mean", "low", "high"]].values.tolist()[0] == pytest.approx(
+        [0.75, 0.75 - half, 0.75 + half]
+    )
+    assert found.larger.tolist() == [1.0]
+
+
+def test_one_patch_has_no_interval():
+    summary = diffusion_summary(rows().iloc[:1])
+    assert summary["mean"][0] == 1 and math.isnan(summary.low[0])
+
+
+def test_verdicts():
+    assert [report_attribution.verdict(*interval) for interval in ((0.1, 1), (-2, -1), (-1, 1))] == [
+        "more",
+        "less",
+        "no different",
+    ]
+
+
+def test_figures_draw_what_they_are_given():
+    figure = report_attribution.plot_diffusion(diffusion_summary(rows()))
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()][1] == "TaylorSwinIR w8, trained"
+    values = np.zeros((4, 6))
+    values[1, 2] = 4.0
+    values[0, 0] = 1.0
+    figure = report_attribution.plot_maps(np.zeros((4, 6, 3), np.uint8), {"one": values}, Box(1, 1, 2))
+    drawn = figure.axes[1].images[0].get_array()
+    assert drawn[1, 2] == 1 and drawn[0, 0] == 0.5
+    assert figure.axes[1].patches[0].get_bbox().bounds == (0.5, 0.5, 2, 2)
+    figure = report_attribution.plot_fields({"one": values / 5}, {"one": 3})
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn[1, 2] == 0 and drawn[0, 0] == pytest.approx(np.log10(0.25)) and drawn[3, 3] == -6
+    assert figure.axes[0].patches[0].get_bbox().bounds == (1, 0, 3, 3)

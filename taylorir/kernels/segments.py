@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from taylorir.kernels.rows import multiply
 
-CACHED_NUMBERS = 1 << 21  # numbers of a tile's largest array: 8 MiB in float32, which stays in the last cache
+CACHED_NUMBERS = 1 << 20  # numbers of a tile's largest array: 4 MiB in float32, which stays in cache
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,14 @@ def in_segments(
     output_scale: float,
 ) -> Tensor:
     """Call ``attend`` on q, k, v [..., H, N, width] with one batch axis, and regions [..., N] as segments."""
-    q4, k4, v4 = (x.flatten(0, -4) if x.ndim > 4 else x.view(-1, *x.shape[-3:]) for x in (q, k, v))
+    shape = v.shape
+    if q.ndim != 4:
+        q, k, v = (x.flatten(0, -4) if x.ndim > 4 else x[None] for x in (q, k, v))
     if regions is None:
-        segments = whole_windows(q4.shape[0], q4.shape[2])
+        segments = whole_windows(q.shape[0], q.shape[2])
     else:
         segments = segments_of(regions.reshape(-1, regions.shape[-1]))
-    return attend(q4, k4, v4, temperature, segments, output_scale).view(v.shape)
+    return attend(q, k, v, temperature, segments, output_scale).view(shape)
 
 
 def whole_windows(batch: int, num_tokens: int) -> list[Segment]:
@@ -122,13 +124,12 @@ def tiles(
     Args:
         segments: what to cut.
         heads: H.
-        numbers_per_token: its numbers for a token of a head; None: four to each token of the segment, since
-            the direct form holds several such arrays at a time.
+        numbers_per_token: its numbers for a token of a head; None: as many as the segment has tokens.
         max_chunk: the most tokens of a chunk.
     """
     for segment in segments:
         num_tokens, num_windows = _length(segment.tokens), _length(segment.windows)
-        head_tokens = max(CACHED_NUMBERS // (numbers_per_token or 4 * num_tokens), 1)
+        head_tokens = max(CACHED_NUMBERS // (numbers_per_token or num_tokens), 1)
         size = min(max_chunk, max(head_tokens // max(min(heads * num_windows, 6), 1), 128))
         size = -(-num_tokens // -(-num_tokens // size))  # chunks of equal size
         group = max(head_tokens // size, 1)

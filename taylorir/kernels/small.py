@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taylorir.kernels.precision import full_precision
-from taylorir.kernels.rows import inverse_norm
+from taylorir.kernels.rows import add_product, inverse_norm
 
 MAX_WEIGHTS = 1 << 16  # G N^2 up to which this is the faster way
 
@@ -49,11 +49,12 @@ class _TaylorSmall(torch.autograd.Function):
         scores = _scores(queries, keys)
         dscores = torch.baddbmm(db, da, v.mT).mul_(scores)  # half of it
         dv = torch.baddbmm(da.sum(1, keepdim=True), scores.square_().mT, da)
-        dqueries, dkeys = torch.bmm(dscores, keys), torch.bmm(dscores.mT, queries)
+        dqueries = add_product(None, dscores, keys, factor=2)
+        dkeys = add_product(None, dscores.mT, queries, factor=2)
         along_q, along_k = _along(dqueries, units), _along(dkeys, keys)
-        dq = dqueries.addcmul_(units, along_q, value=-1).mul_(q_scale * (2 * tau))
-        dk = dkeys.addcmul_(keys, along_k, value=-1).mul_(2 * k_scale)
-        dtau = 2 * along_q.sum(1, keepdim=True) if ctx.needs_input_grad[3] else None
+        dq = dqueries.addcmul_(units, along_q, value=-1).mul_(q_scale * tau)
+        dk = dkeys.addcmul_(keys, along_k, value=-1).mul_(k_scale)
+        dtau = along_q.sum(1, keepdim=True) if ctx.needs_input_grad[3] else None
         return dq, dk, dv, dtau
 
 

@@ -154,12 +154,20 @@ def flops(out: Out = None, quiet: Quiet = False) -> None:
 
 
 @benchmark_app.command("validate")
-def validate(device: Device = "auto", out: Out = None, quiet: Quiet = False) -> None:
+def validate(
+    large: Annotated[bool, typer.Option("--large", help="Windows of 96 and 192 instead.")] = False,
+    limit_gib: Annotated[
+        float | None, typer.Option(help="Address space of each process, GiB, on a CPU.")
+    ] = None,
+    device: Device = "auto",
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
     """The accounting beside what real runs allocate, each in a fresh process."""
-    from taylorir.memory_real import validation_rows
+    from taylorir.memory_real import LARGE, VALIDATION, validation_rows
 
     _writable(out)
-    rows = validation_rows(_device(device))
+    rows = validation_rows(_device(device), LARGE if large else VALIDATION, limit_gib=limit_gib)
     _finish(rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet)
 
 

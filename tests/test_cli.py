@@ -178,9 +178,7 @@ def test_evaluate_writes_a_row_an_image(run, tmp_path):
 
 
 def test_upscale_a_picture(run, folder):
-    code, _, _ = run(
-        "upscale", folder / "good.png", folder / "o.png", "--model", folder / "tiny.safetensors"
-    )
+    code, _, _ = run("upscale", folder / "good.png", folder / "o.png", "--model", folder / "tiny.safetensors")
     torch.manual_seed(0)
     expected = super_resolve(build_model("swinir_tiny_x2"), read_image(folder / "good.png"))
     assert code == 0 and np.array_equal(read_image(folder / "o.png"), expected)
@@ -278,6 +276,14 @@ def test_data_check_and_list(run, tmp_path, monkeypatch):
 
 def test_benchmark_prints_a_row_a_network(run, tmp_path):
     code, out, _ = run(
-        "benchmark", "time", "swinir_tiny_x2", "--lr-size", 16, "--seconds", 0.01, "--out", tmp_path / "rows.csv"
+        "benchmark",
+        "time",
+        "swinir_tiny_x2",
+        "--lr-size",
+        16,
+        "--seconds",
+        0.01,
+        "--out",
+        tmp_path / "rows.csv",
     )
     assert code == 0 and "swinir_tiny_x2" in out and len(pd.read_csv(tmp_path / "rows.csv")) == 1

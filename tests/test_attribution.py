@@ -252,3 +252,10 @@ def test_field_width_by_hand():
     assert [attribution.field_width(field, share) for share in (0.5, 0.9, 0.95, 1.0)] == [1, 3, 9, 9]
     with pytest.raises(ValueError, match="share: got 0"):
         attribution.field_width(field, 0)
+
+
+def test_map_by_hand():
+    values = torch.tensor([[[1.0, 2.0]], [[-1.0, 1.0]], [[0.5, 1.0]]], dtype=torch.float64)
+    found = attribution.Attribution(values, start=1.0, end=6.0)  # channels may cancel: 0.5 and 4
+    np.testing.assert_allclose(found.map, [[0.125, 1.0]])
+    assert found.completeness_error == pytest.approx(abs(4.5 - 5) / 5)

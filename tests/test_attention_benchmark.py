@@ -1,0 +1,77 @@
+"""The table of speed and memory: its columns, arithmetic and command; never how fast this machine is."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from taylorir import attention_benchmark
+from taylorir.attention_benchmark import Shape, memory_rows, speed_rows
+from taylorir.provenance import PROVENANCE_COLUMNS
+
+SMALL = Shape(20, 2, 3, windows=2, forward_bar=2.0)
+
+
+def test_a_row_for_each_pass():
+    rows = speed_rows([SMALL], rounds=3)
+    assert rows["pass"].tolist() == ["forward", "forward + backward"]
+    assert rows[["windows", "num_heads", "num_tokens", "head_dim"]].values.tolist() == [[2, 2, 20, 3]] * 2
+    assert rows["bar"].tolist()[0] == 2.0 and pd.isna(rows["bar"][1])
+    assert set(PROVENANCE_COLUMNS) <= set(rows)
+    for name in ("sdpa", "taylor"):
+        assert (rows[f"{name}_ms_q20"] <= rows[f"{name}_ms"]).all()
+        assert (rows[f"{name}_ms"] <= rows[f"{name}_ms_q80"]).all()
+
+
+def test_ratio_is_of_medians(monkeypatch):
+    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0]}
+
+    def by_turns(calls, rounds):
+        return {call: times[call[0]] for call in calls}
+
+    monkeypatch.setattr(attention_benchmark, "_by_turns", by_turns)
+    rows = speed_rows([SMALL])
+    assert rows["ratio"].tolist() == [2.0, 2.0]
+    assert rows["sdpa_ms"].tolist() == [6000.0, 6000.0]
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    times = attention_benchmark._by_turns(calls, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert {name: len(taken) for name, taken in times.items()} == {"a": 2, "b": 2}
+
+
+def test_memory_of_the_direct_form_by_hand():
+    shape = Shape(100, 6, 10)  # below the crossover, 111
+    row = memory_rows([shape]).iloc[0]
+    token_bytes = 6 * 100 * 4
+    assert row["saved_mib"] * 2**20 == pytest.approx(token_bytes * (4 * 10 + 3), abs=100)
+    assert row["forward_transient_mib"] * 2**20 >= 6 * 100 * 100 * 4
+
+
+@pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--rounds", "x"]])
+def test_wrong_rounds_are_named(arguments):
+    command = [sys.executable, "-m", "taylorir.attention_benchmark", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--rounds" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark.speed_rows, "__defaults__", ((SMALL,),))
+    monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
+    monkeypatch.setattr(attention_benchmark.memory_rows, "__defaults__", ((SMALL,),))
+    monkeypatch.setattr(
+        sys, "argv", ["attention_benchmark", "--rounds", "1", "--out", str(tmp_path / "a" / "b.csv")]
+    )
+    threads = torch.get_num_threads()
+    attention_benchmark.main()
+    assert torch.get_num_threads() == threads
+    assert len(pd.read_csv(tmp_path / "a" / "b.csv")) == 2
+    printed = capsys.readouterr().out
+    assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

@@ -87,7 +87,10 @@ def detailed_crops(
 
 
 def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Module:
-    """A network of ``UNTRAINED`` with weights drawn from a seed; equal seeds give equal convolutions.
+    """A network of ``UNTRAINED`` with weights drawn from a seed.
+
+    Equal seeds give equal weights wherever two networks have a parameter of one name and shape: all but the
+    position biases and the temperatures. So their differences are those of the attention, not of the draw.
 
     Raises:
         ValueError: an unknown name.
@@ -96,7 +99,16 @@ def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Modul
         raise ValueError(f"unknown untrained network {name!r}; known: {', '.join(UNTRAINED)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED[name]).eval()
+        common = dict(
+            build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED["softmax_w8"]).named_parameters()
+        )
+        torch.manual_seed(seed)
+        network = build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED[name]).eval()
+    with torch.no_grad():
+        for parameter_name, parameter in network.named_parameters():
+            if parameter_name in common and common[parameter_name].shape == parameter.shape:
+                parameter.copy_(common[parameter_name])
+    return network
 
 
 def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> dict[str, nn.Module]:

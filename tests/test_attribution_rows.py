@@ -46,11 +46,14 @@ def test_rows_measure_and_resume():
     assert left.diffusion_index.tolist() == [rows.diffusion_index[2]]
 
 
-def test_untrained_networks_share_their_convolutions():
+def test_untrained_networks_share_their_weights():
     one, other = (untrained_network("softmax_w8", seed=seed) for seed in (1, 2))
-    same = untrained_network("softmax_w8_no_shift", seed=1)
-    assert (one.conv_first.weight == same.conv_first.weight).all()
     assert (one.conv_first.weight != other.conv_first.weight).any()
+    common = dict(one.named_parameters())
+    for name in rows_module.UNTRAINED:
+        for key, parameter in untrained_network(name, seed=1).named_parameters():
+            if "temperature" not in key and "bias_table" not in key:
+                assert (parameter == common[key]).all(), (name, key)
 
 
 def test_names():

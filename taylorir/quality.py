@@ -6,6 +6,7 @@ Rows have the columns run, set, image, psnr_y (dB) and ssim_y, as :mod:`taylorir
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.Da
             row["published"] = known[metric].iloc[0] if len(known) else np.nan
             table.append(row)
     return pd.DataFrame(table)
+
+
+def with_rows(comparison: Comparison, rows: pd.DataFrame) -> Comparison:
+    """The comparison of those pairs of runs that both have rows; maybe of none."""
+    present = set(rows.run)
+    pairs = zip(comparison.reference, comparison.other, strict=True)
+    kept = [pair for pair in pairs if present.issuperset(pair)]
+    return replace(comparison, reference=tuple(a for a, _ in kept), other=tuple(b for _, b in kept))
 
 
 def image_differences(
@@ -145,11 +154,10 @@ def compare(
         exceeds the noise of the seeds (with several seeds: where all of them agree in sign); else "cannot
         say".
     """
-    present = set(rows.run)
     noise = None
     table = []
-    for entry in comparisons:
-        if not {*entry.reference, *entry.other} <= present:
+    for entry in (with_rows(comparison, rows) for comparison in comparisons):
+        if not entry.reference:
             continue
         differences = image_differences(rows, entry.reference, entry.other, metric)
         pairs = differences.drop(columns=["set", "image"])

@@ -10,7 +10,7 @@ import pytest
 
 from taylorir import report, report_quality
 from taylorir.protocol import COMPARISONS, Comparison, find_run
-from taylorir.quality import compare, image_differences, interval, seed_noise, set_means
+from taylorir.quality import compare, image_differences, interval, seed_noise, set_means, with_rows
 
 
 def rows_of(runs: dict[str, list[float]]) -> pd.DataFrame:
@@ -80,6 +80,8 @@ def test_one_seed_must_exceed_the_noise_of_the_seeds(monkeypatch):
     assert list(compare(rows_of(small), [single]).verdict) == ["cannot say"]
     assert list(compare(rows_of(large), [single]).verdict) == ["better"]
     assert compare(rows_of(small), [Comparison("a", "x", (first,), ("absent",))]).empty
+    partly = with_rows(Comparison("a", "x", (first, "absent"), ("c", "c")), rows_of(small))
+    assert (partly.reference, partly.other) == ((first,), ("c",))
 
 
 def test_every_comparison_names_runs_that_exist_and_that_share_the_seed():

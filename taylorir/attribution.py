@@ -5,7 +5,7 @@ integrated along the path (integrated gradients), says what each LR pixel contri
 map says how unevenly, the diffusion index how evenly the network draws on its surroundings.
 
 Works for any network from ``[B, 3, H, W]`` to ``[B, 3, sH, sW]``. Rows over many patches and networks:
-``python -m taylorir.attribution --help``.
+``python -m taylorir.attribution_rows --help``.
 
 Shape legend
     H, W  height and width of the LR image; h, w of the SR image
@@ -345,9 +345,3 @@ def field_width(field: np.ndarray, share: float = 0.95) -> int:
     held = [field[distance <= reach].sum() for reach in np.unique(distance)]
     enough = np.searchsorted(held, share * field.sum() * (1 - 1e-12))
     return int(2 * np.unique(distance)[min(enough, len(held) - 1)]) + 1
-
-
-if __name__ == "__main__":
-    from taylorir.attribution_rows import main
-
-    main()

@@ -1,6 +1,6 @@
 """Diffusion indices of many networks on the same patches: one row a network and patch, resumable.
 
-``python -m taylorir.attribution untrained swinir_mini_x2_s0 taylorswinir_mini_x2_s0 --out FILE.csv``
+``python -m taylorir.attribution_rows untrained swinir_mini_x2_s0 taylorswinir_mini_x2_s0 --out FILE.csv``
 
 Rows are added to the file as they come; what is in it is not measured again. Networks are compared on equal
 patches, so their differences are paired.
@@ -198,7 +198,7 @@ def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"no such file: {path}; 'python -m taylorir.attribution --help' says how to make it"
+            f"no such file: {path}; 'python -m taylorir.attribution_rows --help' says how to make it"
         )
     return pd.read_csv(path)
 
@@ -232,11 +232,15 @@ def _main(
 
 
 def main() -> None:
-    """The command ``python -m taylorir.attribution``."""
+    """The command ``python -m taylorir.attribution_rows``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(_main)
     try:
-        app(prog_name="python -m taylorir.attribution")
+        app(prog_name="python -m taylorir.attribution_rows")
     except (ValueError, OSError) as error:
         typer.echo(f"taylorir: error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -56,7 +56,7 @@ def _cpu_model() -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """Short hash of the checked-out commit; ``+`` follows if tracked files differ; ``unknown`` outside git."""
+    """Short hash of the checked-out commit; ``+`` if tracked files differ, ``unknown`` outside git."""
     root = Path(__file__).resolve().parent
     try:
         commit = _git("rev-parse", "--short=10", "HEAD", cwd=root)

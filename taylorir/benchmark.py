@@ -365,7 +365,8 @@ def _network_call(
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("not enough memory", "can't allocate memory"))
     )
 
 

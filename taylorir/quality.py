@@ -140,9 +140,20 @@ def seed_noise(rows: pd.DataFrame, comparison: Comparison = COMPARISONS[0], metr
 
 
 def compare(
-    rows: pd.DataFrame, comparisons: Sequence[Comparison] = COMPARISONS, metric: str = "psnr_y"
+    rows: pd.DataFrame,
+    comparisons: Sequence[Comparison] = COMPARISONS,
+    metric: str = "psnr_y",
+    *,
+    floor: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Each comparison over all images that both sides have.
+
+    Args:
+        rows: see the top of the module.
+        comparisons: what to subtract from what.
+        metric: psnr_y or ssim_y.
+        floor: rows of bicubic upscaling (set, image, upscale, and the metric), scale 2. Where either side is
+            below it on average, the networks have not learnt to interpolate yet: the verdict is "cannot say".
 
     Returns:
         Columns experiment, label, images, seeds, difference (mean over images and seeds, dB), low and high
@@ -169,7 +180,8 @@ def compare(
         else:
             noise = seed_noise(rows, metric=metric) if noise is None else noise
             agreed = abs(mean) > noise
-        sure = agreed and (low > 0 or high < 0)
+        learnt = floor is None or _above(rows, entry, differences, floor, metric)
+        sure = agreed and learnt and (low > 0 or high < 0)
         table.append(
             {
                 "experiment": entry.experiment,
@@ -186,3 +198,13 @@ def compare(
             }
         )
     return pd.DataFrame(table)
+
+
+def _above(
+    rows: pd.DataFrame, entry: Comparison, images: pd.DataFrame, floor: pd.DataFrame, metric: str
+) -> bool:
+    """Whether all runs of a comparison are above the floor on average over its images."""
+    keys = ["set", "image"]
+    least = images[keys].merge(floor[floor.upscale == 2], on=keys)[metric].mean()
+    of_runs = images[keys].merge(rows[rows.run.isin([*entry.reference, *entry.other])], on=keys)
+    return bool((of_runs.groupby("run")[metric].mean() > least).all())

@@ -69,6 +69,13 @@ def test_verdicts_of_several_seeds(b0, b1, verdict):
     assert row.low < row.difference < row.high and row.seeds_low <= row.difference <= row.seeds_high
 
 
+def test_networks_below_bicubic_are_not_judged():
+    rows = rows_of({"a0": [30.0, 30.1], "a1": [30.1, 30.2], "b0": [31.0, 31.2], "b1": [31.0, 31.1]})
+    for level, verdict in ((29.0, "better"), (30.12, "cannot say")):
+        floor = rows_of({"bicubic": [level, level]}).assign(upscale=2)
+        assert list(compare(rows, [MAIN], floor=floor).verdict) == [verdict]
+
+
 def test_one_seed_must_exceed_the_noise_of_the_seeds(monkeypatch):
     runs = {name: [30.0 + 0.1 * i + 0.05 * (seed == 1) for i in range(3)]
             for seed, name in enumerate(COMPARISONS[0].reference)}  # fmt: skip

@@ -266,6 +266,18 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     return path
 
 
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float] | None = None, **options: Any):
+    """A figure and its axes, as of pyplot, but unknown to it: a notebook shows it once, as a cell's value.
+
+    Args:
+        rows, columns: of the grid of axes.
+        figsize: width and height in inches; the style's own if left out.
+        options: of ``Figure.subplots``, e.g. ``sharey`` and ``squeeze``.
+    """
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **options)
+
+
 def plot_methods(
     rows: pd.DataFrame,
     x: str,

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
+
+from taylorir.report import subplots
 
 _COLORS = {"softmax": "#0072B2", "taylor": "#D55E00"}
 
@@ -89,7 +90,7 @@ def _interval(values: np.ndarray) -> dict[str, float]:
 
 def plot_diffusion(summary: pd.DataFrame) -> Figure:
     """Mean diffusion index of each network with its interval; filled where the network is trained."""
-    figure, axes = plt.subplots(figsize=(7.2, 0.42 * len(summary) + 1.2))
+    figure, axes = subplots(figsize=(7.2, 0.42 * len(summary) + 1.2))
     for place, row in enumerate(summary.to_dict("records")):
         color = _COLORS[row["attention"]]
         axes.plot([row["low"], row["high"]], [place, place], color=color)
@@ -109,7 +110,7 @@ def plot_maps(picture: np.ndarray, maps: Mapping[str, np.ndarray], box: Box, *, 
         box: the patch.
     """
     lines = math.ceil((len(maps) + 1) / columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(2.2 * columns, 2.5 * lines), squeeze=False)
+    figure, grid = subplots(lines, columns, figsize=(2.2 * columns, 2.5 * lines), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     grid.flat[0].imshow(picture)
@@ -131,7 +132,7 @@ def plot_fields(fields: Mapping[str, np.ndarray], widths: Mapping[str, int], *, 
         widths: side of the square, by title.
     """
     lines = math.ceil(len(fields) / columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(2.2 * columns, 2.5 * lines), squeeze=False)
+    figure, grid = subplots(lines, columns, figsize=(2.2 * columns, 2.5 * lines), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, (title, field) in zip(grid.flat, fields.items(), strict=False):

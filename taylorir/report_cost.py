@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from taylorir.report import style_of
+from taylorir.report import style_of, subplots
 
 PARTS = {
     "parameters": "#0072B2",
@@ -48,7 +47,7 @@ def memory_matrix(
 
 def plot_memory(rows: pd.DataFrame, x: str, *, xlabel: str, title: str = "") -> Figure:
     """Peak memory over ``x``, a line a method; dotted and hollow with checkpointing."""
-    figure, axes = plt.subplots(figsize=(8.4, 4.6))
+    figure, axes = subplots(figsize=(8.4, 4.6))
     for (method, checkpoint), line in rows.groupby(["method", "checkpoint"], sort=False):
         style = style_of(method)
         line = line.sort_values(x)
@@ -70,7 +69,7 @@ def plot_memory(rows: pd.DataFrame, x: str, *, xlabel: str, title: str = "") -> 
 def plot_parts(rows: pd.DataFrame, *, title: str = "") -> Figure:
     """Where the bytes go at the peak: a stacked bar a row."""
     labels = [memory_label(m, c) for m, c in zip(rows["method"], rows["checkpoint"], strict=True)]
-    figure, axes = plt.subplots(figsize=(8.4, 0.42 * len(rows) + 1.4))
+    figure, axes = subplots(figsize=(8.4, 0.42 * len(rows) + 1.4))
     left = np.zeros(len(rows))
     for part, color in PARTS.items():
         width = rows[f"{part}_bytes"].to_numpy() / 2**20
@@ -114,7 +113,7 @@ def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
         rows: of ``flops.parity_rows``.
         parity: by head width, the softmax window that costs what the efficient form costs.
     """
-    figure, panels = plt.subplots(1, len(parity), figsize=(3.6 * len(parity), 3.6), sharey=True)
+    figure, panels = subplots(1, len(parity), figsize=(3.6 * len(parity), 3.6), sharey=True)
     for axes, (head_dim, window) in zip(np.atleast_1d(panels), parity.items(), strict=True):
         for method in ("softmax_naive", "taylor_published", "taylor_efficient"):
             some = rows[(rows["head_dim"] == head_dim) & (rows["method"] == method)]
@@ -136,7 +135,7 @@ def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
 
 def plot_limits(rows: pd.DataFrame, *, ylabel: str) -> Figure:
     """The largest size against the budget, a line a method; dotted and hollow with checkpointing."""
-    figure, axes = plt.subplots(figsize=(8.4, 4.2))
+    figure, axes = subplots(figsize=(8.4, 4.2))
     for (method, checkpoint), line in rows.groupby(["method", "checkpoint"], sort=False):
         style = style_of(method)
         axes.plot(

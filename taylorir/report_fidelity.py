@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+from taylorir.report import subplots
 
 ORDER_LOOK = {1: ("#7f7f7f", ":"), 2: ("#D55E00", "-"), 4: ("#009E73", "--"), 6: ("#CC79A7", "-.")}
 DTYPE_LOOK = {"float32": ("#0072B2", "o"), "float16": ("#D55E00", "s"), "bfloat16": ("#009E73", "^")}
@@ -24,7 +25,7 @@ KIND_LOOK = {
 def plot_polynomials(*, largest: float = 4.0, orders: tuple[int, ...] = (1, 2, 4, 6)) -> Figure:
     """Left: the exponential and its Taylor polynomials. Right: their ratio, on which every bound rests."""
     x = np.linspace(-largest, largest, 400)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.8))
+    figure, (left, right) = subplots(1, 2, figsize=(9.2, 3.8))
     left.plot(x, np.exp(x), color="#0072B2", label="exp")
     for order in orders:
         color, dashes = ORDER_LOOK[order]
@@ -53,7 +54,7 @@ def plot_total_variation_bound(points: pd.DataFrame, curve: pd.DataFrame) -> Fig
         curve: columns order, max_score, total_variation_bound.
     """
     orders = sorted(points["order"].unique())
-    figure, panels = plt.subplots(
+    figure, panels = subplots(
         1, len(orders), figsize=(3.5 * len(orders) + 0.4, 4.2), sharey=True, squeeze=False
     )
     markers = ["o", "s", "^", "D", "v", "P"]
@@ -82,7 +83,7 @@ def plot_fidelity(rows: pd.DataFrame, metrics: Mapping[str, str], *, x: str = "t
     """One panel a metric over ``x``, one line an order; rows of equal x and order are drawn at their mean."""
     columns = min(3, len(metrics))
     lines = math.ceil(len(metrics) / columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(3.4 * columns, 2.9 * lines), squeeze=False)
+    figure, panels = subplots(lines, columns, figsize=(3.4 * columns, 2.9 * lines), squeeze=False)
     for axes in panels.flat[len(metrics) :]:
         axes.set_axis_off()
     for axes, (metric, label) in zip(panels.flat, metrics.items(), strict=False):
@@ -111,9 +112,7 @@ def plot_weight_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         curves: by panel title, columns weights, rank, weight.
     """
-    figure, panels = plt.subplots(
-        1, len(curves), figsize=(3.7 * len(curves), 3.6), sharey=True, squeeze=False
-    )
+    figure, panels = subplots(1, len(curves), figsize=(3.7 * len(curves), 3.6), sharey=True, squeeze=False)
     for axes, (title, rows) in zip(panels[0], curves.items(), strict=True):
         for kind, (color, dashes) in KIND_LOOK.items():
             line = rows[rows["weights"] == kind]
@@ -165,7 +164,7 @@ def plot_crossovers(ratios: pd.DataFrame, theory: pd.DataFrame) -> Figure:
         theory: columns head_dim, crossover: by operations of the published form, a bar in the colour of
             its lines.
     """
-    figure, axes = plt.subplots()
+    figure, axes = subplots()
     for (head_dim, some), color in zip(ratios.groupby("head_dim"), _CYCLE, strict=False):
         for method, line in some.groupby("method"):
             published = method == "taylor_published"
@@ -191,7 +190,7 @@ def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "t
             error that is not finite is left out.
     """
     quantities = list(dict.fromkeys(rows["quantity"]))
-    figure, panels = plt.subplots(
+    figure, panels = subplots(
         1, len(quantities), figsize=(4.4 * len(quantities) + 0.6, 4.8), sharey=True, squeeze=False
     )
     rows = rows[np.isfinite(rows["error"])]

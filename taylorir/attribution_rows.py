@@ -200,7 +200,7 @@ def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
         raise FileNotFoundError(
             f"no such file: {path}; 'python -m taylorir.attribution_rows --help' says how to make it"
         )
-    return pd.read_csv(path)
+    return pd.read_csv(path, dtype={"image": str})  # images of BSD are called by numbers
 
 
 def _main(
@@ -223,7 +223,7 @@ def _main(
     images = load_images(dataset, data_root)
     crops = [*detailed_crops(images, lr_size=lr_size, upscale=upscale, per_image=per_image)][:patches]
     networks = named_networks(models, upscale=upscale, seed=seed)
-    rows = pd.read_csv(out) if out.exists() else pd.DataFrame()
+    rows = stored_rows(out) if out.exists() else pd.DataFrame()
     settings = {"fold": fold, "rule": rule, "batch_size": batch_size, "seed": seed}
     for row in attribution_rows(networks, crops, **settings, known=rows, progress=True):
         rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)

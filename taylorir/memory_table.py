@@ -271,9 +271,10 @@ def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit:
         size = {"lr_size": steps * step} | ({"window_size": steps * step} if vary == "window" else {})
         return _peak_bytes(dataclasses.replace(point, **size)) <= budget_bytes
 
-    low, high = 0, 1
-    while high * step <= limit and fits(high):
+    low, high, most = 0, 1, limit // step
+    while high <= most and fits(high):
         low, high = high, 2 * high
+    high = min(high, most + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -174,9 +174,13 @@ def test_a_wrong_point_is_named(field, value):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("mode", "checkpoint"), [("train", False), ("train", True), ("infer", False)])
-def test_repeating_blocks_and_sharing_tails_is_exact(method, mode, checkpoint):
-    point = Point("S", method, checkpoint, 8, 12, 3, mode)
+@pytest.mark.parametrize(
+    ("mode", "checkpoint", "size"),
+    [("train", False, 12), ("train", True, 8), ("infer", False, 12)],
+    ids=["training, shifted", "checkpointed, not shifted", "inference, shifted"],
+)
+def test_repeating_blocks_and_sharing_tails_is_exact(method, mode, checkpoint, size):
+    point = Point("S", method, checkpoint, 8, size, 3, mode)
     assert account(point) == account(point, whole=True)
 
 

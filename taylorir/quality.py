@@ -158,14 +158,14 @@ def compare(
     Returns:
         Columns experiment, label, images, seeds, difference (mean over images and seeds, dB), low and high
         (95 % paired t-interval over images of the mean over seeds), seeds_low and seeds_high (the least and
-        the largest of the seeds' mean differences), wins (share of images with a gain), verdict. Comparisons
+        the largest of the seeds' mean differences), wins (share of images with a gain), noise (of the seed on
+        these images, dB; NaN with several seeds), verdict. Comparisons
         whose runs have no rows are left out.
 
         The verdict is "better" or "worse" where the interval over images excludes zero and the difference
         exceeds the noise of the seeds (with several seeds: where all of them agree in sign); else "cannot
         say".
     """
-    noise = None
     table = []
     for entry in (with_rows(comparison, rows) for comparison in comparisons):
         if not entry.reference:
@@ -174,11 +174,12 @@ def compare(
         pairs = differences.drop(columns=["set", "image"])
         by_image, by_seed = pairs.mean(axis=1), pairs.mean()
         low, high = interval(by_image)
+        noise = np.nan
         mean = float(by_image.mean())
         if len(by_seed) > 1:
             agreed = bool((np.sign(by_seed) == np.sign(mean)).all())
         else:
-            noise = seed_noise(rows, metric=metric) if noise is None else noise
+            noise = seed_noise(rows.merge(differences[["set", "image"]]), metric=metric)
             agreed = abs(mean) > noise
         learnt = floor is None or _above(rows, entry, differences, floor, metric)
         sure = agreed and learnt and (low > 0 or high < 0)
@@ -194,6 +195,7 @@ def compare(
                 "seeds_low": float(by_seed.min()),
                 "seeds_high": float(by_seed.max()),
                 "wins": float((by_image > 0).mean()),
+                "noise": noise,
                 "verdict": ("better" if mean > 0 else "worse") if sure else "cannot say",
             }
         )

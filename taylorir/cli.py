@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from taylorir.cli_benchmark import benchmark_app
+from taylorir.cli_benchmark import benchmark_app, usable_device
 from taylorir.cli_data import DataRoot, data_app
 
 UPSCALES = (2, 3, 4, 8)
@@ -118,7 +118,7 @@ def evaluate(
         if out.suffix != ".csv":
             raise ValueError(f"--out must be a .csv file, not {out}")
         check_writable(out)
-    network = load_model(model, device=_device(device))
+    network = load_model(model, device=usable_device(device))
     frames = []
     for name in names:
         rows = measure(
@@ -183,7 +183,7 @@ def upscale(
         target = target / f"{source.stem}{suffix}" if target.is_dir() else target
         open_picture(source)
         check_target(source, target)
-    where = _device(device)
+    where = usable_device(device)
     name = model or default_model(upscale)
     network = load_model(name, device=where)
     if precision == "auto":
@@ -328,18 +328,6 @@ def _tile(text: str) -> int | str | None:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f'--tile must be a number of pixels, "auto" or "none", not {text!r}')
     return int(text)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"--device {name} cannot be used here") from None
-    return name
 
 
 def _setting(text: str) -> tuple[str, object]:

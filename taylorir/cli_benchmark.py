@@ -58,7 +58,7 @@ def time_networks(
         lr_size or [96],
         modes=[mode],
         seconds=seconds,
-        device=_device(device),
+        device=usable_device(device),
         dtype=_dtype(dtype),
     )
     _finish(rows, ("variant", "window_size", "mode", "lr_size", "latency_ms", "status"), out, quiet)
@@ -86,7 +86,7 @@ def time_attention(
     from taylorir.benchmark import MODES, attention_methods, attention_rows
 
     _writable(out)
-    chosen = _device(device)
+    chosen = usable_device(device)
     rows = attention_rows(
         method or attention_methods(chosen),
         num_tokens or (64, 144, 256, 576, 1024, 2304, 4096, 9216, 16384, 36864, 65536),
@@ -167,7 +167,7 @@ def validate(
     from taylorir.memory_real import LARGE, VALIDATION, validation_rows
 
     _writable(out)
-    rows = validation_rows(_device(device), LARGE if large else VALIDATION, limit_gib=limit_gib)
+    rows = validation_rows(usable_device(device), LARGE if large else VALIDATION, limit_gib=limit_gib)
     _finish(rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet)
 
 
@@ -198,7 +198,12 @@ def _dtype(name: str) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """The torch device that ``--device`` names; "auto" is the GPU where there is one.
+
+    Raises:
+        ValueError: a device that cannot be used here.
+    """
     import torch
 
     if name == "auto":

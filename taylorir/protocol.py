@@ -57,7 +57,7 @@ _MINI_SWINIR = ModelConfig(
 )  # fmt: skip
 _MINI_TAYLOR = replace(_MINI_SWINIR, **_TAYLOR)
 _MINI = TrainConfig(
-    model=_MINI_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=2000,
+    model=_MINI_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=3000,
     learning_rate=4e-3, betas=(0.9, 0.99), schedule="cosine", warmup_iters=50, ema_decay=0.99,
     eval_every=200, log_every=20, checkpoint_every=200, keep_checkpoints=2,
 )  # fmt: skip
@@ -70,41 +70,31 @@ def _mini(
     return Run(name, tuple(experiments.split()), config, keep_weights="main" in experiments)
 
 
-def _ablation(
-    name: str, experiments: str, base: ModelConfig = _MINI_TAYLOR, iterations: int = 800, **changes: object
-) -> Run:
-    """A run of the ablations: fewer iterations than the main rows, the same for all that is compared."""
-    run = _mini(name, experiments, base, **changes)
-    return replace(run, config=replace(run.config, num_iters=iterations))
-
-
 _MINI_RUNS = (
-    _mini("swinir_mini_x2_s0", "main", _MINI_SWINIR),
-    _mini("taylorswinir_mini_x2_s0", "main"),
+    _mini("swinir_mini_x2_s0", "main a h", _MINI_SWINIR),
+    _mini("taylorswinir_mini_x2_s0", "main b c d e f g h"),
+    # softmax in windows of 48: a step takes several times as long as any other
+    _mini("softmax_w48", "d", _MINI_SWINIR, window_size=48, position="none", softmax_backend="flash"),
     _mini("swinir_mini_x2_s1", "main", _MINI_SWINIR, seed=1),
     _mini("taylorswinir_mini_x2_s1", "main", seed=1),
     _mini("swinir_mini_x2_s2", "main", _MINI_SWINIR, seed=2),
     _mini("taylorswinir_mini_x2_s2", "main", seed=2),
-    _ablation("taylor_w48", "b c e f g h"),
-    _ablation("softmax_w8_bias", "a h", _MINI_SWINIR),
-    _ablation("taylor_w8", "a c", window_size=8),
-    _ablation("softmax_w8", "a", _MINI_SWINIR, position="none"),
-    _ablation("taylor_w48_p2", "b", patch_size=2, window_size=24),
-    _ablation("taylor_w48_p4", "b", patch_size=4, window_size=12),
-    _ablation("taylor_w48_p8", "b", patch_size=8, window_size=6),
-    replace(_ablation("taylor_w48_upcycled", "h"), upcycled_from="softmax_w8_bias"),
-    _ablation("taylor_w48_no_shift", "g", shift=False),
-    _ablation("taylor_w48_h12", "f", num_heads=12),
-    _ablation("taylor_w48_rope", "e", position="rope"),
-    _ablation("taylor_w48_lepe", "e", position="lepe"),
-    _ablation("taylor_w16", "c", window_size=16),
-    # a step of softmax in windows of 48 takes seven times as long: d has its own, shorter length
-    _ablation("softmax_w8_brief", "d", _MINI_SWINIR, 100, position="none"),
-    _ablation("taylor_w48_brief", "d", iterations=100),
-    _ablation(
-        "softmax_w48_brief", "d", _MINI_SWINIR, 100, window_size=48, position="none", softmax_backend="flash"
-    ),
-    _ablation("taylor_w24", "c", window_size=24),
+    _mini("swinir_mini_x4_s0", "main", _MINI_SWINIR, upscale=4),
+    _mini("taylorswinir_mini_x4_s0", "main", upscale=4),
+    _mini("swinir_mini_x3_s0", "main", _MINI_SWINIR, upscale=3),
+    _mini("taylorswinir_mini_x3_s0", "main", upscale=3),
+    _mini("softmax_w8", "a d", _MINI_SWINIR, position="none"),
+    _mini("taylor_w8", "a c", window_size=8),
+    _mini("taylor_w48_p2", "b", patch_size=2, window_size=24),
+    _mini("taylor_w48_p4", "b", patch_size=4, window_size=12),
+    _mini("taylor_w48_p8", "b", patch_size=8, window_size=6),
+    replace(_mini("taylor_w48_upcycled", "h"), upcycled_from="swinir_mini_x2_s0"),
+    _mini("taylor_w48_no_shift", "g", shift=False),
+    _mini("taylor_w48_h12", "f", num_heads=12),
+    _mini("taylor_w48_rope", "e", position="rope"),
+    _mini("taylor_w48_lepe", "e", position="lepe"),
+    _mini("taylor_w16", "c", window_size=16),
+    _mini("taylor_w24", "c", window_size=24),
 )
 
 # --------------------------------------------------------------------------- S: one GPU, 3 to 9 minutes a run
@@ -166,25 +156,29 @@ _SWINIR, _OURS = (
     tuple(f"{family}_mini_x2_s{seed}" for seed in range(3)) for family in ("swinir", "taylorswinir")
 )
 
+_SWINIR_0, _OURS_0 = _SWINIR[0], _OURS[0]
+
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison("main", "TaylorSwinIR, window 48, over SwinIR, window 8", _SWINIR, _OURS),
+    _compare("main", "the same at x3", "swinir_mini_x3_s0", "taylorswinir_mini_x3_s0"),
+    _compare("main", "the same at x4", "swinir_mini_x4_s0", "taylorswinir_mini_x4_s0"),
     _compare("a", "TaylorShift over softmax, window 8, no bias", "softmax_w8", "taylor_w8"),
-    _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", "softmax_w8_bias", "taylor_w8"),
-    _compare("a", "no bias over bias, softmax, window 8", "softmax_w8_bias", "softmax_w8"),
-    _compare("b", "2x2 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p2"),
-    _compare("b", "4x4 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p4"),
-    _compare("b", "8x8 over 1x1 pixels a token", "taylor_w48", "taylor_w48_p8"),
+    _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", _SWINIR_0, "taylor_w8"),
+    _compare("a", "no bias over bias, softmax, window 8", _SWINIR_0, "softmax_w8"),
+    _compare("b", "2x2 over 1x1 pixels a token", _OURS_0, "taylor_w48_p2"),
+    _compare("b", "4x4 over 1x1 pixels a token", _OURS_0, "taylor_w48_p4"),
+    _compare("b", "8x8 over 1x1 pixels a token", _OURS_0, "taylor_w48_p8"),
     _compare("c", "window 16 over 8, TaylorShift", "taylor_w8", "taylor_w16"),
     _compare("c", "window 24 over 8, TaylorShift", "taylor_w8", "taylor_w24"),
-    _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", "taylor_w48"),
-    _compare("d", "window 48 over 8, softmax, no bias", "softmax_w8_brief", "softmax_w48_brief"),
-    _compare("d", "TaylorShift over softmax, window 48", "softmax_w48_brief", "taylor_w48_brief"),
-    _compare("e", "rope over none", "taylor_w48", "taylor_w48_rope"),
-    _compare("e", "lepe over none", "taylor_w48", "taylor_w48_lepe"),
-    _compare("f", "12 over 6 heads", "taylor_w48", "taylor_w48_h12"),
-    _compare("g", "no shift over shifted windows", "taylor_w48", "taylor_w48_no_shift"),
-    _compare("h", "upcycled over from scratch", "taylor_w48", "taylor_w48_upcycled"),
-    _compare("h", "upcycled over the SwinIR it came from", "softmax_w8_bias", "taylor_w48_upcycled"),
+    _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", _OURS_0),
+    _compare("d", "window 48 over 8, softmax, no bias", "softmax_w8", "softmax_w48"),
+    _compare("d", "TaylorShift over softmax, window 48", "softmax_w48", _OURS_0),
+    _compare("e", "rope over none", _OURS_0, "taylor_w48_rope"),
+    _compare("e", "lepe over none", _OURS_0, "taylor_w48_lepe"),
+    _compare("f", "12 over 6 heads", _OURS_0, "taylor_w48_h12"),
+    _compare("g", "no shift over shifted windows", _OURS_0, "taylor_w48_no_shift"),
+    _compare("h", "upcycled over from scratch", _OURS_0, "taylor_w48_upcycled"),
+    _compare("h", "upcycled over the SwinIR it came from", _SWINIR_0, "taylor_w48_upcycled"),
 )
 
 TIERS: dict[str, tuple[Run, ...]] = {"mini": _MINI_RUNS, "s": _S_RUNS, "paper": _PAPER_RUNS}

@@ -39,33 +39,44 @@ def set_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """The main runs by set, averaged over seeds, between bicubic and the published lightweight SwinIR.
+    """The main runs by scale and set, means over seeds, between bicubic and the published lightweight SwinIR.
 
     Args:
-        rows: of the main runs, scale 2.
+        rows: of the main runs.
         bicubic: rows of bicubic upscaling, one an image: set, upscale, psnr_y, ssim_y.
         published: set means: model, set, upscale, psnr_y, ssim_y.
 
     Returns:
-        One row a set and metric (psnr_y in dB, ssim_y): set, metric, bicubic, swinir, taylorswinir, gain and
-        published, the latter of "SwinIR-S" trained on DIV2K.
+        One row a scale, set and metric (psnr_y in dB, ssim_y): upscale, set, metric, seeds, bicubic, swinir,
+        taylorswinir, gain and published, the latter of "SwinIR-S" trained on DIV2K.
     """
-    arms = {"swinir": COMPARISONS[0].reference, "taylorswinir": COMPARISONS[0].other}
+    main = [entry for entry in COMPARISONS if entry.experiment == "main"]
+    arms = {
+        "swinir": {run for entry in main for run in entry.reference},
+        "taylorswinir": {run for entry in main for run in entry.other},
+    }
     table = []
-    for name in dict.fromkeys(rows["set"]):
+    for (upscale, name), of_set in rows.groupby(["upscale", "set"], sort=False):
+        same = {"upscale": upscale, "set": name}
         for metric in ("psnr_y", "ssim_y"):
-            row = {"set": name, "metric": metric}
-            of_set = bicubic[(bicubic["set"] == name) & (bicubic.upscale == 2)]
-            row["bicubic"] = of_set[metric].mean()
-            for arm, runs in arms.items():
-                row[arm] = rows[rows.run.isin(runs) & (rows["set"] == name)][metric].mean()
+            row = {**same, "metric": metric}
+            means = of_set.groupby("run")[metric].mean()
+            by_arm = {arm: means[means.index.isin(runs)] for arm, runs in arms.items()}
+            row["seeds"] = min(map(len, by_arm.values()))
+            row["bicubic"] = _select(bicubic, **same)[metric].mean()
+            row |= {arm: values.mean() for arm, values in by_arm.items()}
             row["gain"] = row["taylorswinir"] - row["swinir"]
-            known = published[
-                (published.model == "SwinIR-S") & (published["set"] == name) & (published.upscale == 2)
-            ]
-            row["published"] = known[metric].iloc[0] if len(known) else np.nan
+            row["published"] = _select(published, model="SwinIR-S", **same)[
+                metric
+            ].mean()  # NaN if there is none
             table.append(row)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).sort_values("upscale", kind="stable", ignore_index=True)
+
+
+def _select(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return rows
 
 
 def with_rows(comparison: Comparison, rows: pd.DataFrame) -> Comparison:
@@ -152,8 +163,8 @@ def compare(
         rows: see the top of the module.
         comparisons: what to subtract from what.
         metric: psnr_y or ssim_y.
-        floor: rows of bicubic upscaling (set, image, upscale, and the metric), scale 2. Where either side is
-            below it on average, the networks have not learnt to interpolate yet: the verdict is "cannot say".
+        floor: rows of bicubic upscaling (set, image, upscale, and the metric). Where either side is below it
+            on average, the networks have not learnt to interpolate yet: the verdict is "cannot say".
 
     Returns:
         Columns experiment, label, images, seeds, difference (mean over images and seeds, dB), low and high
@@ -207,6 +218,8 @@ def _above(
 ) -> bool:
     """Whether all runs of a comparison are above the floor on average over its images."""
     keys = ["set", "image"]
-    least = images[keys].merge(floor[floor.upscale == 2], on=keys)[metric].mean()
     of_runs = images[keys].merge(rows[rows.run.isin([*entry.reference, *entry.other])], on=keys)
-    return bool((of_runs.groupby("run")[metric].mean() > least).all())
+    least = floor[floor.upscale == of_runs.upscale.iloc[0]]
+    return bool(
+        (of_runs.groupby("run")[metric].mean() > images[keys].merge(least, on=keys)[metric].mean()).all()
+    )

@@ -10,12 +10,20 @@ import pytest
 
 from taylorir import report, report_quality
 from taylorir.protocol import COMPARISONS, Comparison, find_run
-from taylorir.quality import compare, image_differences, interval, seed_noise, set_means, with_rows
+from taylorir.quality import (
+    beside_published,
+    compare,
+    image_differences,
+    interval,
+    seed_noise,
+    set_means,
+    with_rows,
+)
 
 
 def rows_of(runs: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"run": run, "set": "Set5", "image": f"i{i}", "psnr_y": value, "ssim_y": 0.9}
+        {"run": run, "set": "Set5", "image": f"i{i}", "upscale": 2, "psnr_y": value, "ssim_y": 0.9}
         for run, values in runs.items()
         for i, value in enumerate(values)
     )
@@ -30,6 +38,27 @@ def test_means_and_differences_by_hand():
         image_differences(rows, ["a"], ["c"])
     with pytest.raises(ValueError, match="as many, got 1 and 2"):
         image_differences(rows, ["a"], ["b", "b"])
+
+
+def test_main_rows_by_scale_and_set_by_hand():
+    seeds = zip((30.0, 30.4), COMPARISONS[0].reference, COMPARISONS[0].other, strict=False)
+    runs = {run: [psnr] for level, a, b in seeds for run, psnr in ((a, level), (b, level + 0.5))}
+    rows = pd.concat(
+        [
+            rows_of({"swinir_mini_x4_s0": [27.0], "taylorswinir_mini_x4_s0": [26.0]}).assign(upscale=4),
+            rows_of(runs),
+        ]
+    )
+    bicubic = pd.concat([rows_of({"bicubic": [29.0, 31.0]}), rows_of({"bicubic": [25.0]}).assign(upscale=4)])
+    published = pd.DataFrame(
+        [("SwinIR-S", "Set5", 2, 38.0, 0.96), ("SwinIR", "Set5", 2, 39.0, 0.97)],
+        columns=["model", "set", "upscale", "psnr_y", "ssim_y"],
+    )
+    table = beside_published(rows, bicubic, published)
+    psnr = table[table.metric == "psnr_y"].drop(columns="metric").round(6)
+    assert psnr.to_numpy().tolist()[0] == [2, "Set5", 2, 30.0, 30.2, 30.7, 0.5, 38.0]
+    assert psnr.to_numpy().tolist()[1][:-1] == [4, "Set5", 1, 25.0, 27.0, 26.0, -1.0]
+    assert np.isnan(psnr.published.iloc[1])
 
 
 def test_interval_by_hand():
@@ -72,7 +101,8 @@ def test_verdicts_of_several_seeds(b0, b1, verdict):
 def test_networks_below_bicubic_are_not_judged():
     rows = rows_of({"a0": [30.0, 30.1], "a1": [30.1, 30.2], "b0": [31.0, 31.2], "b1": [31.0, 31.1]})
     for level, verdict in ((29.0, "better"), (30.12, "cannot say")):
-        floor = rows_of({"bicubic": [level, level]}).assign(upscale=2)
+        floor = rows_of({"bicubic": [level, level]})
+        floor = pd.concat([floor, floor.assign(upscale=3, psnr_y=99.0)])  # of another scale
         assert list(compare(rows, [MAIN], floor=floor).verdict) == [verdict]
 
 

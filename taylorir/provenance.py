@@ -56,11 +56,14 @@ def _cpu_model() -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """Short hash of the checked-out commit; ``+`` if tracked files differ, ``unknown`` outside git."""
+    """Short hash of the checked-out commit; ``+`` if this package differs from it, ``unknown`` outside git.
+
+    Rows that a measurement writes beside the package do not count: they are not what measured.
+    """
     root = Path(__file__).resolve().parent
     try:
         commit = _git("rev-parse", "--short=10", "HEAD", cwd=root)
-        dirty = _git("status", "--porcelain", "--untracked-files=no", cwd=root)
+        dirty = _git("status", "--porcelain", "--", ".", cwd=root)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+" if dirty else "")

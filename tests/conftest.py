@@ -1,8 +1,49 @@
-"""Before any test imports triton: without a GPU its kernels are interpreted on the CPU."""
+"""What tests share: their part of the cores, triton's interpreter, and a folder that refuses writing."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-import torch
+import pytest
 
-if not torch.cuda.is_available():
+# Workers of pytest-xdist share the cores; threads beyond them spend their time waiting for each other.
+# It is read when torch is imported, here and by the processes that a test starts.
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+
+import torch  # noqa: E402
+
+if not torch.cuda.is_available():  # before any test imports triton: its kernels then run on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def read_only():
+    """``with read_only({name: content}) as folder``: readable, and not to be written to.
+
+    No mode of a folder stops root, so tests that run as root act as another user in the meantime.
+    """
+
+    @contextlib.contextmanager
+    def folder_of(files: dict[str, bytes]) -> Iterator[Path]:
+        root = os.geteuid() == 0
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for path, content in files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+            folder.chmod(0o555)
+            if root:
+                os.seteuid(NOBODY)
+            try:
+                yield folder
+            finally:
+                if root:
+                    os.seteuid(0)
+                folder.chmod(0o755)
+
+    return folder_of

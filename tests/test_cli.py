@@ -19,12 +19,9 @@ from taylorir.cli import main
 from taylorir.evaluate import super_resolve
 from taylorir.images import imresize, read_image, write_image
 from taylorir.variants import build_model
+from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 @pytest.fixture
@@ -117,13 +114,20 @@ def test_misuse_is_one_line_and_exit_code_2(run, folder, monkeypatch, arguments,
     assert sorted(folder.rglob("*")) == before, "nothing may be left behind"
 
 
-def test_no_permission(run, folder, monkeypatch):
-    def refuse(path, *_):
-        raise PermissionError(f"cannot write {path}: Permission denied")
-
-    monkeypatch.setattr("taylorir.upscale.write_atomic", refuse)
-    code, _, err = run("upscale", folder / "good.png", folder / "o.png", "--model", "bicubic")
-    assert (code, err) == (2, f"taylorir: error: cannot write {folder}/o.png: Permission denied\n")
+def test_no_permission(run, folder, read_only):
+    picture = (folder / "good.png").read_bytes()
+    assert run("upscale", folder / "good.png", folder / "o.png", "--model", "bicubic")[0] == 0
+    with read_only({"good.png": picture, "benchmarks/Set5/a.png": picture}) as locked:
+        for arguments, message in (
+            ("upscale {}/good.png {}/o.png --model bicubic", "cannot write {}/o.png"),
+            ("upscale {}/benchmarks/Set5 {}/out --model bicubic", "cannot make the folder {}/out"),
+            ("evaluate bicubic --dataset Set5 --data-root {} --out {}/r.csv", "cannot write {}/r.csv"),
+            ("train swinir_tiny_x2 --out {}/run", "{}/run"),
+        ):
+            code, _, err = run(*arguments.replace("{}", str(locked)).split())
+            expected = message.replace("{}", str(locked))
+            assert (code, err) == (2, f"taylorir: error: {expected}: Permission denied\n")
+        assert sorted(path.name for path in locked.iterdir()) == ["benchmarks", "good.png"]
 
 
 def test_out_of_memory_is_said(run, folder, monkeypatch):

@@ -35,12 +35,9 @@ from taylorir.manifest import (
     pixel_hash,
     read_manifest,
 )
+from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 # ------------------------------------------------------------------------------------------ samples, pairs

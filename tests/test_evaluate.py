@@ -20,6 +20,7 @@ from taylorir.images import imresize, rgb_to_y, to_image
 from taylorir.metrics import psnr, ssim
 from taylorir.tiles import auto_tile, blend_strips, parse_memory, plan_axis, resident_memory
 from taylorir.variants import build_model
+from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("TAYLORIR_SHARED", ROOT.parent / "shared"))
@@ -30,10 +31,6 @@ COLUMN_A = {  # PSNR and SSIM of bicubic at x2, x3, x4, as measured independentl
     "Urban100": ((26.876, 0.8405), (24.458, 0.7352), (23.140, 0.6581)),
     "Manga109": ((30.815, 0.9349), (26.951, 0.8565), (24.895, 0.7876)),
 }
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 class Nearest(nn.Module):

@@ -24,13 +24,10 @@ from taylorir.images import (
     write_atomic,
     write_image,
 )
+from tests.pictures import noise
 
 SHARED = Path(os.environ.get("TAYLORIR_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 GOLDEN = SHARED / "datasets" / "golden" / "Set5_LR_bicubic"
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 # ---------------------------------------------------------------------------------------------------- bicubic

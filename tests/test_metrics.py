@@ -10,10 +10,7 @@ from skimage.metrics import structural_similarity
 
 from taylorir.images import rgb_to_y
 from taylorir.metrics import psnr, ssim
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+from tests.pictures import noise
 
 
 def test_psnr_by_hand():

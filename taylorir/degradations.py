@@ -72,6 +72,11 @@ def degrade(hr: np.ndarray, scale: int, name: str, *, seed: int = 0) -> np.ndarr
     return lr
 
 
+def check_degradation(name: str) -> None:
+    """Raises: ValueError: as :func:`degrade`, before there is any image."""
+    degrade(np.zeros((8, 8, 3), np.uint8), 2, name)
+
+
 def _apply(image: np.ndarray, step: str, seed: int) -> np.ndarray:
     match = _STEP.fullmatch(step)
     if match is None:

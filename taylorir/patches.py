@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from taylorir.datasets import NamedImage, iterate_images, make_pair, sample_split
+from taylorir.degradations import degrade
 from taylorir.images import imresize, mod_crop, to_image, to_tensor
 from taylorir.metrics import psnr
 
@@ -27,6 +28,8 @@ class PatchPool:
 
     The LR images are made once, on the device, from the whole HR image and by the rule of the evaluation
     (MATLAB bicubic, rounded to 8 bits), so that a crop has no border that an evaluated image would not have.
+    A degradation changes them; its noise is drawn once an image, from seeds below zero, which no evaluation
+    uses.
     A batch is one gather per buffer: the flips are part of the index, there is no worker and no copy per
     image.
 
@@ -36,10 +39,11 @@ class PatchPool:
         names: one name an image, for messages.
         upscale: scale s, 1 or more.
         crop_size: side c of the LR crop in pixels.
+        degradation: of the LR images, by a name that :func:`taylorir.degradations.degrade` knows.
         device: where the buffers live.
 
     Raises:
-        ValueError: there is no image, or none is as large as the crop.
+        ValueError: there is no image, none is as large as the crop, or an unknown degradation.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class PatchPool:
         *,
         upscale: int,
         crop_size: int,
+        degradation: str = "none",
         device: str | torch.device = "cpu",
     ) -> None:
         side = crop_size * upscale
@@ -66,9 +71,12 @@ class PatchPool:
         self.num_images, self.num_left_out = len(kept), len(images) - len(kept)
         self.fingerprint = fingerprint(kept)
         hr_rows, lr_rows = [], []
-        for image in kept:
+        for number, image in enumerate(kept, start=1):
             hr = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-            lr = imresize(hr.permute(2, 0, 1), 1 / upscale).permute(1, 2, 0)
+            if degradation == "none":
+                lr = imresize(hr.permute(2, 0, 1), 1 / upscale).permute(1, 2, 0)
+            else:
+                lr = torch.from_numpy(degrade(image, upscale, degradation, seed=-number)).to(self.device)
             hr_rows.append(hr.reshape(-1, 3))
             lr_rows.append(lr.reshape(-1, 3))
         self._hr, self._lr = torch.cat(hr_rows), torch.cat(lr_rows)  # [P, 3], [P / s^2, 3]

@@ -159,6 +159,7 @@ class _Run:
             [image.name for image in images],
             upscale=config.model.upscale,
             crop_size=config.crop_size,
+            degradation=config.degradation,
             device=processes.device,
         )
         self.held_out = HeldOut(held_out, config.model.upscale)

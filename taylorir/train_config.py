@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 
 from taylorir.config import ModelConfig, config_from_json
+from taylorir.degradations import check_degradation
 
 # What a resumed run may set anew, because the weights do not depend on it.
 FREE_ON_RESUME = ("eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
@@ -24,6 +25,7 @@ class TrainConfig:
         model: the network. ``model.use_checkpoint`` trades time for memory (gradient checkpointing).
         datasets: names of the image sets (see :mod:`taylorir.datasets`); "samples" stands for its training
             part.
+        degradation: of the LR images, by a name of :mod:`taylorir.degradations`; "none" is bicubic alone.
         crop_size: side of the LR crop in pixels.
         batch_size: crops a step, over all processes together.
         num_iters: steps of the optimiser.
@@ -51,6 +53,7 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     datasets: tuple[str, ...] = ("samples",)
+    degradation: str = "none"
     crop_size: int = 48
     batch_size: int = 32
     num_iters: int = 2000
@@ -99,6 +102,7 @@ def _check(config: TrainConfig) -> None:
         raise ValueError(f"milestones must be fractions of num_iters in (0, 1], got {config.milestones!r}")
     if not config.datasets:
         raise ValueError("datasets must name at least one image set, got ()")
+    check_degradation(config.degradation)
 
 
 def _check_whole(name: str, value: object, *, lowest: int) -> None:

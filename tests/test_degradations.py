@@ -5,6 +5,8 @@ import pytest
 
 from taylorir.degradations import DEGRADATIONS, add_noise, blur, degrade, jpeg
 from taylorir.images import imresize
+from taylorir.patches import PatchPool
+from taylorir.train_config import TrainConfig
 
 
 @pytest.fixture
@@ -83,6 +85,22 @@ def test_steps_apply_from_left_to_right(photo):
 def test_a_wrong_name_is_an_error_that_says_what_is_right(photo, name, message):
     with pytest.raises(ValueError, match=message):
         degrade(photo, 2, name)
+
+
+def test_a_training_run_refuses_an_unknown_name():
+    assert TrainConfig(degradation="blur0.8+noise5+jpeg60").degradation == "blur0.8+noise5+jpeg60"
+    with pytest.raises(ValueError, match="degradation 'fog' is not known"):
+        TrainConfig(degradation="fog")
+
+
+def test_training_crops_are_degraded_and_each_image_has_noise_of_its_own(photo):
+    pool = PatchPool([photo, photo], ["a", "b"], upscale=2, crop_size=24, degradation="noise15")
+    lr, hr = pool.crops(np.array([[0, 0, 0, 0], [1, 0, 0, 0]]))
+    for crop, seed in zip(lr, (-1, -2), strict=True):
+        expected = degrade(photo, 2, "noise15", seed=seed)[:24, :24].transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(crop, expected, atol=1e-6)
+    assert not np.array_equal(lr[0], lr[1]) and np.array_equal(hr[0], hr[1])
+    np.testing.assert_allclose(hr[0], photo[:48, :48].transpose(2, 0, 1) / 255, atol=1e-6)
 
 
 def test_a_size_that_does_not_divide_is_an_error(photo):

@@ -19,7 +19,7 @@ from taylorir.cli import main
 from taylorir.evaluate import super_resolve
 from taylorir.images import imresize, read_image, write_image
 from taylorir.variants import build_model
-from tests.pictures import noise
+from tests.pictures import noise, png_header
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +40,9 @@ def folder(tmp_path):
     """Pictures that are good and bad, and weights that fit and do not."""
     write_image(tmp_path / "good.png", noise(20, 24, 3))
     write_image(tmp_path / "small.png", noise(5, 7, 3))
+    write_image(tmp_path / "dot.png", noise(1, 1, 3))
+    write_image(tmp_path / "line.png", noise(5000, 1, 3))
+    (tmp_path / "bomb.png").write_bytes(png_header(20_000, 10_000))
     (tmp_path / "text.png").write_text("this is no picture")
     write_image(tmp_path / "whole.jpg", noise(40, 40, 3))
     whole = (tmp_path / "whole.jpg").read_bytes()
@@ -81,6 +84,12 @@ def folder(tmp_path):
         ("upscale {}/text.png {}/o.png --model bicubic", "text.png is not an image"),
         ("upscale {}/cut.jpg {}/o.png --model bicubic", "cut.jpg is damaged or cut short"),
         ("upscale {}/small.png {}/o.png --model bicubic", "7x5 pixels; at least 8x8"),
+        ("upscale {}/dot.png {}/o.png --model bicubic", "1x1 pixels; at least 8x8"),
+        ("upscale {}/line.png {}/o.png --model bicubic", "1x5000 pixels; at least 8x8"),
+        (
+            "upscale {}/bomb.png {}/o.png --model bicubic",
+            "more than the limit of 100,000,000 pixels",
+        ),
         ("upscale {}/good.png {}/o.png --upscale 5", "not 5"),
         ("upscale {}/good.png {}/o.gif --model bicubic", "the suffix must be one of"),
         ("upscale {}/good.png {}/none/o.png --model bicubic", "cannot write {}/none/o.png"),
@@ -217,9 +226,11 @@ def test_a_folder_goes_on_after_broken_files_and_reports_them(run, folder, tmp_p
     assert code == 1
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["good.webp", "whole.webp"]
     reported = dict(line.removeprefix("taylorir: ").split(": ", 1) for line in err.splitlines())
-    assert set(reported) == {"cut.jpg", "small.png", "text.png", "other.pth", "tiny.json"}
+    assert set(reported) == {
+        "bomb.png", "cut.jpg", "dot.png", "line.png", "small.png", "text.png", "other.pth", "tiny.json",
+    }  # fmt: skip
     assert "cut short" in reported["cut.jpg"] and "not an image" in reported["text.png"]
-    assert "2 of 7 files upscaled" in out
+    assert "2 of 10 files upscaled" in out
 
 
 def test_results_of_the_same_name_do_not_replace_each_other(run, tmp_path):

@@ -117,6 +117,14 @@ def test_small_images_work(tiny, size, tile):
     )
 
 
+def test_a_line_of_5000_pixels_is_done_in_tiles(tiny):
+    lr = noise(1, 5000, 3)
+    sr = super_resolve(tiny, lr, tile=64, overlap=32)
+    whole = super_resolve(tiny, lr[:, :200])
+    assert sr.shape == (2, 10_000, 3)
+    assert np.abs(sr[:, :240].astype(int) - whole[:, :240]).max() <= 2
+
+
 def test_the_eight_symmetries_differ_and_are_undone():
     image = torch.arange(6.0).reshape(1, 1, 2, 3)
     seen = {str(dihedral(image, i).tolist()) for i in range(8)}
@@ -279,7 +287,9 @@ def test_load_model(tmp_path, tiny, monkeypatch):
     for name in ("taylorswinir_mini_x2_s1", "taylorswinir_mini_x2_s0", "taylorswinir_s_x3", "taylor_w8_x2"):
         (tmp_path / f"{name}.safetensors").touch()
     assert [default_model(2), default_model(3)] == ["taylorswinir_mini_x2_s0", "taylorswinir_s_x3"]
-    for name in ("swinir_tiny_x2", str(path)):
+    released = tmp_path / "released.pth"
+    torch.save({"params": tiny.state_dict()}, released)
+    for name in ("swinir_tiny_x2", str(path), str(released)):
         loaded = load_model(name)
         assert torch.equal(loaded.conv_first.weight, tiny.conv_first.weight) and not loaded.training
 

@@ -68,15 +68,19 @@ def test_golden_outputs(name, backend):
 
 
 def test_patch_size_one_is_swinir_bit_for_bit():
+    """Nothing but flatten and norm, and back, as in SwinIR; the golden outputs show the rest."""
+    model = build_model("swinir_s_x2", patch_size=1).eval()
     weights = golden_weights(OFFICIAL["swinir_s_x2"]["state_dict"])
-    x = torch.rand(1, 3, 9, 14)
-    outputs = []
-    for overrides in ({}, {"patch_size": 1}):
-        model = build_model("swinir_s_x2", **overrides).eval()
-        model.load_state_dict(weights, strict=True)
-        with torch.no_grad():
-            outputs.append(model(x))
-    assert torch.equal(*outputs)
+    model.load_state_dict(weights, strict=True)
+    norm = [weights[f"patch_embed.norm.{name}"] for name in ("weight", "bias")]
+    with torch.no_grad():
+        x = model.conv_first(torch.rand(1, 3, 8, 16))
+        tokens = torch.nn.functional.layer_norm(x.flatten(2).transpose(1, 2), (60,), *norm)
+        assert torch.equal(model.patch_embed(x).flatten(1, 2), tokens)
+        assert torch.equal(
+            model.patch_unembed(tokens.unflatten(1, (8, 16))).flatten(2), tokens.transpose(1, 2)
+        )
+    assert sum(name.startswith("patch_") for name in model.state_dict()) == len(norm)
 
 
 @pytest.mark.parametrize(
@@ -225,10 +229,12 @@ def test_padding_the_head_width_changes_nothing(width):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (25, 3), (17, 9)])
-def test_images_of_any_size(size):
-    model = tiny(upscale=3, window_size=8).eval()
+@pytest.mark.parametrize(("name", "upscale"), [("swinir_tiny_x2", 3), ("swinir_m_x8", 8)])
+def test_images_of_any_size(name, upscale, size):
+    settings = {"embed_dim": 12, "depths": (2,), "num_heads": 2, "window_size": 8}
+    model = build_model(name, upscale=upscale, **settings).eval()
     with torch.no_grad():
-        assert model(torch.rand(1, 3, *size)).shape == (1, 3, 3 * size[0], 3 * size[1])
+        assert model(torch.rand(1, 3, *size)).shape == (1, 3, upscale * size[0], upscale * size[1])
 
 
 def test_window_48_with_crops_of_64():

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -235,58 +236,51 @@ def test_a_run_stopped_by_time_goes_on_to_the_same_bits(tmp_path):
     assert_equal(weights_of(again.model), weights_of(whole.model))
 
 
-SCRIPT = """
-import sys, torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[1])
-from test_train import CONFIG, run
-import dataclasses
-run(dataclasses.replace(CONFIG, num_iters=90), out=sys.argv[2], resume=True)
-"""
+LONG = dataclasses.replace(CONFIG, num_iters=200, eval_every=100)
+FORKS = multiprocessing.get_context(
+    "forkserver"
+)  # each run a process of its own that has torch from the start
+FORKS.set_forkserver_preload(["taylorir.train"])
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen:
-    here = str(Path(__file__).parent)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command, "-c", SCRIPT, here, str(folder)], env=environment, stderr=subprocess.PIPE
-    )
+def go_on(folder: Path) -> None:
+    torch.set_num_threads(1)
+    run(LONG, out=folder, resume=True)
 
 
-def wait_for(folder: Path, step: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(int(path.stem[5:]) >= step for path in folder.glob("step_*.json")):
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"no checkpoint of step {step}: {process.stderr.read().decode()}")
+def newest_step(folder: Path) -> int:
+    return max((int(path.stem[5:]) for path in folder.glob("step_*.json")), default=0)
 
 
-def test_killed_and_terminated_runs_go_on_to_the_same_bits(tmp_path):
+def test_a_run_killed_ten_times_goes_on_to_the_same_bits(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = run(dataclasses.replace(CONFIG, num_iters=90))
+        whole = run(LONG)
     finally:
         torch.set_num_threads(threads)
-    folder = tmp_path / "run"
     random = np.random.default_rng()
-    for step, number, ends in ((4, signal.SIGKILL, (-9, 0)), (40, signal.SIGTERM, (143, 0))):
-        with start(folder) as process:
-            wait_for(folder, step, process)
-            time.sleep(random.uniform(0, 0.1))
-            process.send_signal(number)
-            process.communicate(timeout=60)
-        assert process.returncode in ends
-        checkpoints.latest_checkpoint(folder)
-    with start(folder) as process:
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()
-    assert_equal(load_file(folder / "weights.safetensors"), weights_of(whole.model))
+    for number in range(11):
+        moment, end = 15 * number + random.integers(15), "terminate" if number == 5 else "kill"
+        process = FORKS.Process(target=go_on, args=(tmp_path,))
+        process.start()
+        while newest_step(tmp_path) < moment and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.05))
+        getattr(process, end)()
+        process.join(60)
+        assert process.exitcode == (-signal.SIGKILL if end == "kill" else 143)
+        if newest_step(tmp_path):
+            checkpoints.latest_checkpoint(tmp_path)
+    process = FORKS.Process(target=go_on, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert_equal(load_file(tmp_path / "weights.safetensors"), weights_of(whole.model))
 
 
 def test_ctrl_c_saves_first(tmp_path, monkeypatch):
-    draw, calls = PatchPool.draw, []
+    draw, calls, handler = PatchPool.draw, [], signal.getsignal(signal.SIGINT)
 
     def press(self, *arguments):
         calls.append(arguments)
@@ -298,7 +292,7 @@ def test_ctrl_c_saves_first(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(out=tmp_path)
     assert checkpoints.latest_checkpoint(tmp_path).record["step"] == 5
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_two_processes_equal_one(tmp_path):

@@ -7,14 +7,16 @@ import functools
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PROVENANCE_COLUMNS = ("device", "dtype", "torch", "commit", "seed", "date")
 
 
 def provenance(
-    *, device: str | torch.device = "cpu", dtype: str | torch.dtype = torch.float32, seed: int | None = None
+    *, device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32", seed: int | None = None
 ) -> dict[str, str | int]:
     """Columns that each measured row carries.
 
@@ -26,6 +28,8 @@ def provenance(
     Returns:
         A dict with the keys of ``PROVENANCE_COLUMNS``. ``date`` is UTC, ISO 8601, to the day.
     """
+    import torch
+
     return {
         "device": device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
@@ -38,14 +42,17 @@ def provenance(
 
 def device_name(device: str | torch.device) -> str:
     """The hardware's own name, e.g. ``NVIDIA H200`` or ``AMD EPYC (2 threads)``."""
+    import torch
+
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()} ({torch.get_num_threads()} threads)"
+    return f"{cpu_name()} ({torch.get_num_threads()} threads)"
 
 
 @functools.cache
-def _cpu_model() -> str:
+def cpu_name() -> str:
+    """The processor's own name, found without torch, which takes seconds to import."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -20,10 +20,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import yaml
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from nbformat import NotebookNode
 
 PRESETS = ("smoke", "cpu", "paper")
 VERSIONS_SHOWN = ("torch", "numpy", "pandas", "scikit-image", "matplotlib", "papermill")
@@ -33,7 +37,7 @@ class NotebookError(RuntimeError):
     """A notebook failed, or stopped before its last cell."""
 
 
-def declared_parameters(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
     """The parameters and their defaults, out of the cell tagged ``parameters``.
 
     Raises:
@@ -106,11 +110,9 @@ def run_notebook(
         ValueError, TypeError: for wrong parameters, before anything is run.
         NotebookError: if a cell failed, or the kernel stopped before the last one.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     if not source.is_file():
         raise FileNotFoundError(f"{source}: no such notebook")
+    papermill, nbformat = _notebook_tools()
     parameters = dict(parameters or {})
     check_parameters(
         parameters, declared_parameters(nbformat.read(source, as_version=4)), notebook=source.name
@@ -135,7 +137,7 @@ def run_notebook(
                 progress_bar=_progress(source.stem),
                 config=_kernel_sockets(Path(sockets)),
             )
-        except PapermillExecutionError as error:
+        except papermill.PapermillExecutionError as error:
             raise NotebookError(f"{source.name}: In [{error.exec_count}] failed\n{error}") from None
         except RuntimeError as error:  # nbclient.exceptions.DeadKernelError
             raise NotebookError(f"{source.name}: the kernel stopped before the last cell: {error}") from None
@@ -148,7 +150,20 @@ def run_notebook(
     return seconds
 
 
-def check_complete(executed: nbformat.NotebookNode, *, notebook: str = "notebook") -> None:
+def _notebook_tools() -> tuple[ModuleType, ModuleType]:
+    """papermill and nbformat, imported in a quarter of the time.
+
+    With nbformat comes jsonschema, which would spend almost two seconds on a grammar for one kind of address
+    that no notebook holds; where its module is missing, it does without.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import nbformat
+    import papermill
+
+    return papermill, nbformat
+
+
+def check_complete(executed: NotebookNode, *, notebook: str = "notebook") -> None:
     """Refuse a notebook in which a code cell failed, did not run, or shows a picture and not what it is.
 
     A picture needs an alternative text (cell metadata ``mystnb.image.alt``), and a cell with such a text
@@ -176,9 +191,9 @@ def check_complete(executed: nbformat.NotebookNode, *, notebook: str = "notebook
             )
 
 
-def _prepare_for_book(executed: nbformat.NotebookNode, source: Path, *, seconds: float, threads: int) -> None:
+def _prepare_for_book(executed: NotebookNode, source: Path, *, seconds: float, threads: int) -> None:
     """Fold the code, drop what differs by machine only, and say how the notebook was run."""
-    from taylorir.provenance import device_name, git_commit
+    from taylorir.provenance import cpu_name, git_commit
 
     for cell in executed.cells:
         if cell.cell_type != "code":
@@ -199,7 +214,7 @@ def _prepare_for_book(executed: nbformat.NotebookNode, source: Path, *, seconds:
         "parameters": {**declared_parameters(executed), **dict(recorded.get("parameters", {}))},
         "seconds": round(seconds, 1),
         "threads": threads,
-        "device": device_name("cpu").split(" (")[0],
+        "device": cpu_name(),
         "commit": git_commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()}

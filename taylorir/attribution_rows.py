@@ -1,13 +1,14 @@
-"""Diffusion indices of many networks on the same patches: one row a network and patch, resumable.
+"""Diffusion indices and receptive fields of many networks on the same patches: one row a network and patch.
 
-``python -m taylorir.attribution_rows untrained swinir_mini_x2_s0 taylorswinir_mini_x2_s0 --out FILE.csv``
+``python -m taylorir.attribution_rows untrained softmax_w8 softmax_w48 --dataset BSD100 --out FILE.csv``
 
-Rows are added to the file as they come; what is in it is not measured again. Networks are compared on equal
-patches, so their differences are paired.
+Rows are added to the file as they come; what is in it is not measured again, unless the weights changed
+since: then the old rows go. Networks are compared on equal patches, so their differences are paired.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,31 +21,51 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
-from taylorir.attribution import centre_patch, gradient_detector, local_attribution
+from taylorir.attribution import (
+    centre_patch,
+    effective_receptive_field,
+    field_width,
+    gradient_detector,
+    local_attribution,
+)
 from taylorir.datasets import NamedImage, load_images
 from taylorir.evaluate import load_model
 from taylorir.images import imresize, to_tensor, write_atomic
 from taylorir.provenance import provenance
 from taylorir.variants import build_model
 
-_FUSED = {"softmax_backend": "fused"}
-_SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0}
+_SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
+_SOFTMAX = {"softmax_backend": "flash"}
+_TAYLOR = {"attention": "taylor"}
 
-#: Untrained networks: equal but for the attention, the window and the shift. All are swinir_s_x2, made small.
+#: Equal but for the attention, the window and the shift; none has a position bias. All are swinir_s_x2, made
+#: small.
 UNTRAINED: dict[str, dict[str, object]] = {
-    "softmax_w8": {"window_size": 8, **_FUSED},
-    "softmax_w24": {"window_size": 24, **_FUSED},
-    "softmax_w48": {"window_size": 48, **_FUSED},
-    "taylor_w8": {"attention": "taylor", "window_size": 8},
-    "taylor_w48": {"attention": "taylor", "window_size": 48},
-    "softmax_w8_no_shift": {"window_size": 8, "shift": False, **_FUSED},
-    "softmax_w48_no_shift": {"window_size": 48, "shift": False, **_FUSED},
-    "taylor_w8_no_shift": {"attention": "taylor", "window_size": 8, "shift": False},
-    "taylor_w48_no_shift": {"attention": "taylor", "window_size": 48, "shift": False},
+    "untrained_softmax_w8": {**_SOFTMAX, "window_size": 8},
+    "untrained_softmax_w24": {**_SOFTMAX, "window_size": 24},
+    "untrained_softmax_w48": {**_SOFTMAX, "window_size": 48},
+    "untrained_taylor_w8": {**_TAYLOR, "window_size": 8},
+    "untrained_taylor_w48": {**_TAYLOR, "window_size": 48},
+    "untrained_softmax_w8_no_shift": {**_SOFTMAX, "window_size": 8, "shift": False},
+    "untrained_softmax_w48_no_shift": {**_SOFTMAX, "window_size": 48, "shift": False},
+    "untrained_taylor_w8_no_shift": {**_TAYLOR, "window_size": 8, "shift": False},
+    "untrained_taylor_w48_no_shift": {**_TAYLOR, "window_size": 48, "shift": False},
 }
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results" / "attribution.csv"
-KEY = ("network", "image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed")
+FOLD, RULE = 6, "midpoint"  # about as exact as 50 steps of the published rule, "right"
+KEY = (
+    "network",
+    "weights",
+    "image",
+    "crop_top",
+    "crop_left",
+    "lr_size",
+    "patch_size",
+    "fold",
+    "rule",
+    "seed",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +110,8 @@ def detailed_crops(
 def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Module:
     """A network of ``UNTRAINED`` with weights drawn from a seed.
 
-    Equal seeds give equal weights wherever two networks have a parameter of one name and shape: all but the
-    position biases and the temperatures. So their differences are those of the attention, not of the draw.
+    Equal seeds give equal weights but for the temperatures, which only TaylorShift has. So the differences of
+    two networks are those of the attention, not of the draw.
 
     Raises:
         ValueError: an unknown name.
@@ -99,22 +120,13 @@ def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Modul
         raise ValueError(f"unknown untrained network {name!r}; known: {', '.join(UNTRAINED)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        common = dict(
-            build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED["softmax_w8"]).named_parameters()
-        )
-        torch.manual_seed(seed)
-        network = build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED[name]).eval()
-    with torch.no_grad():
-        for parameter_name, parameter in network.named_parameters():
-            if parameter_name in common and common[parameter_name].shape == parameter.shape:
-                parameter.copy_(common[parameter_name])
-    return network
+        return build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED[name]).eval()
 
 
 def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> dict[str, nn.Module]:
     """Networks by the names of the command line: a name of ``UNTRAINED`` or what ``taylorir evaluate`` takes.
 
-    ``untrained`` alone stands for all of ``UNTRAINED``; in rows their names begin with ``untrained_``.
+    ``untrained`` alone stands for all of ``UNTRAINED``.
 
     Raises:
         ValueError: an unknown name, bicubic, or a network of another factor.
@@ -122,9 +134,9 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
     """
     networks: dict[str, nn.Module] = {}
     for name in names:
-        if name == "untrained" or name in UNTRAINED:
+        if name.startswith("untrained"):
             for one in UNTRAINED if name == "untrained" else (name,):
-                networks[f"untrained_{one}"] = untrained_network(one, upscale=upscale, seed=seed)
+                networks[one] = untrained_network(one, upscale=upscale, seed=seed)
             continue
         model = load_model(name)
         if isinstance(model, str):
@@ -135,14 +147,23 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
     return networks
 
 
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and values of all parameters, the first 10 hex digits."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:10]
+
+
 def attribution_rows(
     networks: Mapping[str, nn.Module],
     crops: Sequence[Crop],
     *,
     patch_size: int = 16,
-    fold: int = 50,
-    rule: str = "right",
-    batch_size: int = 1,
+    fold: int = FOLD,
+    rule: str = RULE,
+    batch_size: int = FOLD,
     seed: int = 0,
     known: pd.DataFrame | None = None,
     progress: bool = False,
@@ -157,25 +178,23 @@ def attribution_rows(
         known: rows that were measured before.
 
     Yields:
-        Columns network, trained, attention, window_size, shift, position, upscale, image, crop_top,
-        crop_left, lr_size, patch_size, fold, rule, diffusion_index (0..100), completeness_error and the
-        provenance.
+        The columns of ``KEY``, trained, attention, window_size, shift, position, upscale, diffusion_index
+        (0..100), completeness_error, field_width (of the effective receptive field of this crop, see
+        :func:`taylorir.attribution.field_width`, LR pixels) and the provenance.
     """
     known = pd.DataFrame(columns=list(KEY)) if known is None or known.empty else known
     done = set(known[list(KEY)].itertuples(index=False, name=None))
     with tqdm(total=len(networks) * len(crops), desc="patches", disable=not progress) as bar:
         for name, model in networks.items():
-            config = model.config
+            config, weights = model.config, weights_digest(model)
             for crop in crops:
                 bar.update()
                 size = crop.lr.shape[0]
-                place = (name, crop.image, crop.top, crop.left, size, patch_size, fold, rule, seed)
+                place = (name, weights, crop.image, crop.top, crop.left, size, patch_size, fold, rule, seed)
                 if place in done:
                     continue
-                patch = centre_patch(size, size, config.upscale, patch_size)
-                found = local_attribution(
-                    model, to_tensor(crop.lr), patch, fold=fold, rule=rule, batch_size=batch_size
-                )
+                lr, patch = to_tensor(crop.lr), centre_patch(size, size, config.upscale, patch_size)
+                found = local_attribution(model, lr, patch, fold=fold, rule=rule, batch_size=batch_size)
                 yield {
                     **dict(zip(KEY, place, strict=True)),
                     "trained": not name.startswith("untrained_"),
@@ -186,6 +205,7 @@ def attribution_rows(
                     "upscale": config.upscale,
                     "diffusion_index": found.diffusion_index,
                     "completeness_error": found.completeness_error,
+                    "field_width": field_width(effective_receptive_field(model, lr)),
                     **provenance(seed=seed),
                 }
 
@@ -200,30 +220,32 @@ def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
         raise FileNotFoundError(
             f"no such file: {path}; 'python -m taylorir.attribution_rows --help' says how to make it"
         )
-    return pd.read_csv(path, dtype={"image": str})  # images of BSD are called by numbers
+    return pd.read_csv(path, dtype={"image": str, "weights": str})  # either may consist of digits alone
 
 
 def _main(
     models: Annotated[
-        list[str], typer.Argument(help='"untrained", names of untrained networks, weights or checkpoints.')
+        list[str], typer.Argument(help='"untrained" for all of them, or one; names of weights; checkpoints.')
     ],
     out: Annotated[Path, typer.Option(help="CSV file; rows are added, those in it are not measured again.")],
     dataset: Annotated[str, typer.Option(help="Image set.")] = "samples",
     data_root: Annotated[Path | None, typer.Option(help="Folder of image sets.")] = None,
     upscale: Annotated[int, typer.Option(help="Factor of the networks.")] = 2,
     patches: Annotated[int, typer.Option(help="Number of patches.")] = 50,
-    per_image: Annotated[int, typer.Option(help="Patches of one image at most.")] = 8,
+    per_image: Annotated[int, typer.Option(help="Patches of one image at most.")] = 1,
     lr_size: Annotated[int, typer.Option(help="Side of the LR crop.")] = 48,
-    fold: Annotated[int, typer.Option(help="Steps of the path.")] = 50,
-    rule: Annotated[str, typer.Option(help="right (as published), midpoint or left.")] = "right",
-    batch_size: Annotated[int, typer.Option(help="Points of the path at once.")] = 1,
+    fold: Annotated[int, typer.Option(help="Steps of the path.")] = FOLD,
+    rule: Annotated[str, typer.Option(help="right (as published), midpoint or left.")] = RULE,
+    batch_size: Annotated[int, typer.Option(help="Points of the path at once.")] = FOLD,
     seed: Annotated[int, typer.Option(help="Seed of untrained weights.")] = 0,
 ) -> None:
     """Diffusion indices of networks on the most detailed patches of an image set."""
     images = load_images(dataset, data_root)
     crops = [*detailed_crops(images, lr_size=lr_size, upscale=upscale, per_image=per_image)][:patches]
     networks = named_networks(models, upscale=upscale, seed=seed)
-    rows = stored_rows(out) if out.exists() else pd.DataFrame()
+    rows = stored_rows(out) if out.exists() else pd.DataFrame(columns=list(KEY))
+    current = {name: weights_digest(network) for name, network in networks.items()}
+    rows = rows[rows.weights == rows.network.map(current).fillna(rows.weights)]
     settings = {"fold": fold, "rule": rule, "batch_size": batch_size, "seed": seed}
     for row in attribution_rows(networks, crops, **settings, known=rows, progress=True):
         rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)

@@ -3,11 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from taylorir import attribution_rows as rows_module
-from taylorir.attribution import centre_patch, local_attribution
-from taylorir.attribution_rows import attribution_rows, detailed_crops, named_networks, untrained_network
+from taylorir.attribution import centre_patch, effective_receptive_field, field_width, local_attribution
+from taylorir.attribution_rows import (
+    attribution_rows,
+    detailed_crops,
+    named_networks,
+    untrained_network,
+    weights_digest,
+)
 from taylorir.datasets import NamedImage
 from taylorir.images import imresize, to_tensor
 
@@ -31,7 +38,7 @@ def test_crops_are_those_with_most_detail():
 
 def test_rows_measure_and_resume():
     crops = list(detailed_crops(images(), lr_size=16, upscale=2, per_image=2))
-    networks = named_networks(["softmax_w8", "taylor_w8"])
+    networks = named_networks(["untrained_softmax_w8", "untrained_taylor_w8"])
     settings = {"fold": 2, "rule": "midpoint", "patch_size": 8}
     rows = pd.DataFrame(attribution_rows(networks, crops, **settings))
     assert rows.network.tolist() == 2 * ["untrained_softmax_w8"] + 2 * ["untrained_taylor_w8"]
@@ -41,27 +48,39 @@ def test_rows_measure_and_resume():
         network, to_tensor(crops[1].lr), centre_patch(16, 16, 2, 8), fold=2, rule="midpoint"
     )
     assert rows.diffusion_index[3] == pytest.approx(again.diffusion_index, rel=1e-4)
+    assert rows.field_width[3] == field_width(effective_receptive_field(network, to_tensor(crops[1].lr)))
+    assert rows.weights.nunique() == 2
     assert not list(attribution_rows(networks, crops, **settings, known=rows))
     left = pd.DataFrame(attribution_rows(networks, crops, **settings, known=rows.drop(index=2)))
     assert left.diffusion_index.tolist() == [rows.diffusion_index[2]]
 
 
 def test_untrained_networks_share_their_weights():
-    one, other = (untrained_network("softmax_w8", seed=seed) for seed in (1, 2))
+    one, other = (untrained_network("untrained_softmax_w8", seed=seed) for seed in (1, 2))
     assert (one.conv_first.weight != other.conv_first.weight).any()
     common = dict(one.named_parameters())
     for name in rows_module.UNTRAINED:
-        for key, parameter in untrained_network(name, seed=1).named_parameters():
-            if "temperature" not in key and "bias_table" not in key:
-                assert (parameter == common[key]).all(), (name, key)
+        parameters = dict(untrained_network(name, seed=1).named_parameters())
+        assert {key for key in parameters if "temperature" not in key} == set(common)
+        for key in common:
+            assert torch.equal(parameters[key], common[key]), (name, key)
+
+
+def test_digest_tells_weights_apart():
+    model = untrained_network("untrained_softmax_w8")
+    before = weights_digest(model)
+    assert len(before) == 10 and before == weights_digest(untrained_network("untrained_softmax_w48"))
+    with torch.no_grad():
+        model.conv_first.bias[0] += 1e-6
+    assert weights_digest(model) != before
 
 
 def test_names():
-    assert list(named_networks(["untrained"])) == [f"untrained_{name}" for name in rows_module.UNTRAINED]
+    assert list(named_networks(["untrained"])) == list(rows_module.UNTRAINED)
     with pytest.raises(ValueError, match="expected a network; bicubic has no weights"):
         named_networks(["bicubic"])
-    with pytest.raises(ValueError, match="unknown untrained network 'w7'"):
-        untrained_network("w7")
+    with pytest.raises(ValueError, match="unknown untrained network 'untrained_w7'"):
+        named_networks(["untrained_w7"])
 
 
 def test_command_adds_rows(tmp_path, monkeypatch):
@@ -70,8 +89,22 @@ def test_command_adds_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "load_images", lambda name, root: numbered)
     app = rows_module.typer.Typer()
     app.command()(rows_module._main)
-    arguments = ["softmax_w8", "--out", str(out), "--lr-size", "16", "--fold", "1"]
+    arguments = [
+        "untrained_softmax_w8",
+        "--out",
+        str(out),
+        "--lr-size",
+        "16",
+        "--fold",
+        "1",
+        "--per-image",
+        "2",
+    ]
     for patches, expected in ((1, 1), (2, 2), (2, 2)):
         result = CliRunner().invoke(app, [*arguments, "--patches", str(patches)])
         assert result.exit_code == 0, result.output
         assert len(pd.read_csv(out)) == expected
+    pd.read_csv(out).assign(weights=["other", "other"]).to_csv(out, index=False)
+    assert CliRunner().invoke(app, [*arguments, "--patches", "1"]).exit_code == 0
+    rows = pd.read_csv(out)  # the rows of other weights are gone
+    assert rows.weights.tolist() == [weights_digest(untrained_network("untrained_softmax_w8"))]

@@ -26,17 +26,21 @@ class Box(NamedTuple):
 
 
 def label(row: Mapping[str, object]) -> str:
-    """What a network is called in tables, from its columns attention, window_size, shift and trained."""
-    name = "SwinIR" if row["attention"] == "softmax" else "TaylorSwinIR"
+    """A name for tables, from the columns attention, position, window_size, shift and trained of a row."""
+    softmax = row["attention"] == "softmax"
+    name = f"{'SwinIR' if softmax else 'TaylorSwinIR'} w{row['window_size']}"
+    bias = ", no bias" if softmax and row["position"] == "none" else ""
     shift = "" if row["shift"] else ", no shift"
-    return f"{name} w{row['window_size']}{shift}, {'trained' if row['trained'] else 'untrained'}"
+    return f"{name}{bias}{shift}, {'trained' if row['trained'] else 'untrained'}"
 
 
 def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean diffusion index of each network with its 95% interval over patches (Student's t).
+    """Means of each network with their 95% intervals over patches (Student's t).
 
     Returns:
-        Columns network, label, attention, trained, patches, mean, low, high; in the order of the rows.
+        Columns network, label, attention, trained, patches; mean, low, high of the diffusion index;
+        field_mean, field_low, field_high of the width of the effective receptive field. Trained networks come
+        first, else the order is that of the rows.
     """
     found = []
     for network, some in rows.groupby("network", sort=False):
@@ -45,22 +49,26 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
             {"network": network, "label": label(first), "attention": first["attention"]}
             | {"trained": bool(first["trained"]), "patches": len(some)}
             | _interval(some["diffusion_index"].to_numpy())
+            | {f"field_{key}": value for key, value in _interval(some["field_width"].to_numpy()).items()}
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).sort_values("trained", ascending=False, kind="stable", ignore_index=True)
 
 
-def paired_differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
-    """Difference of the diffusion index on equal patches, with its 95% interval (Student's t, paired).
+def paired_differences(
+    rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], column: str = "diffusion_index"
+) -> pd.DataFrame:
+    """Differences on equal patches, with their 95% intervals (Student's t, paired).
 
     Args:
         rows: of :mod:`taylorir.attribution_rows`.
         pairs: question, network, network that is taken off; pairs without common patches are left out.
+        column: what to compare: diffusion_index or field_width.
 
     Returns:
         Columns question, first, second, patches, mean, low, high, larger (share where first is).
     """
     place = ["image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed"]
-    wide = rows.pivot_table(index=place, columns="network", values="diffusion_index")
+    wide = rows.pivot_table(index=place, columns="network", values=column)
     names = {network: label(some.iloc[0]) for network, some in rows.groupby("network")}
     found = []
     for question, first, second in pairs:

@@ -31,7 +31,7 @@ def rows() -> pd.DataFrame:
             }
             | {"fold": 6, "rule": "midpoint", "seed": 0, "window_size": 8, "shift": network == "taylor"}
             | {"attention": "taylor" if network == "taylor" else "softmax", "trained": network == "taylor"}
-            | {"diffusion_index": value}
+            | {"position": "none", "diffusion_index": value, "field_width": 2 * value}
             for network, values in index.items()
             for image, value in zip("abc", values, strict=True)
         ]
@@ -40,12 +40,12 @@ def rows() -> pd.DataFrame:
 
 def test_summary_by_hand():
     summary = diffusion_summary(rows())
-    assert summary.label.tolist() == ["SwinIR w8, no shift, untrained", "TaylorSwinIR w8, trained"]
-    half = 4.302652729911275 / math.sqrt(
-        3
-    )  # Student's t for 2 degrees of freedom; the deviation of 1, 2, 3 is 1
-    assert summary["mean"][0] == pytest.approx(2)
-    assert (summary.low[0], summary.high[0]) == pytest.approx((2 - half, 2 + half))
+    assert summary.label.tolist() == ["TaylorSwinIR w8, trained", "SwinIR w8, no bias, no shift, untrained"]
+    half = 4.302652729911275 / math.sqrt(3)  # Student's t, 2 degrees of freedom; 1, 2, 3 deviate by 1
+    assert summary["mean"][1] == pytest.approx(2)
+    assert (summary.low[1], summary.high[1]) == pytest.approx((2 - half, 2 + half))
+    fields = summary[["field_mean", "field_low", "field_high"]].values.tolist()[1]
+    assert fields == pytest.approx([4, 4 - 2 * half, 4 + 2 * half])
 
 
 def test_paired_differences_by_hand():
@@ -58,6 +58,7 @@ def test_paired_differences_by_hand():
         [0.75, 0.75 - half, 0.75 + half]
     )
     assert found.larger.tolist() == [1.0]
+    assert paired_differences(some, pairs, "field_width")["mean"].tolist() == [1.5]
 
 
 def test_one_patch_has_no_interval():
@@ -75,7 +76,7 @@ def test_verdicts():
 
 def test_figures_draw_what_they_are_given():
     figure = report_attribution.plot_diffusion(diffusion_summary(rows()))
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()][1] == "TaylorSwinIR w8, trained"
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "TaylorSwinIR w8, trained"
     values = np.zeros((4, 6))
     values[1, 2] = 4.0
     values[0, 0] = 1.0

@@ -10,7 +10,7 @@ import numbers
 import torch
 from torch import Tensor
 
-from taylorir.kernels.precision import autocast_dtype
+from taylorir.kernels.precision import autocast_dtype, in_autocast
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -41,7 +41,8 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if v.shape[:-1] != q.shape[:-1]:
         expected = [*q.shape[:-1], "d_v"]
         raise ValueError(f"v must have the tokens of q, expected {expected}, got {list(v.shape)}")
-    q, k, v = (x.to(autocast_dtype(x) or x.dtype) for x in (q, k, v))
+    if in_autocast(q):
+        q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
     for name, x in (("k", k), ("v", v)):
         if x.dtype != q.dtype:
             raise TypeError(f"{name} must have the dtype of q, expected {q.dtype}, got {x.dtype}")

@@ -24,9 +24,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from taylorir.kernels.precision import full_precision
+from taylorir.kernels.precision import full_precision, full_precision_once
 from taylorir.kernels.rows import add_product, multiply, output_gradient, unit_gradient, unit_rows, value_rows
 from taylorir.kernels.segments import Segment, Tile, tiles
 from taylorir.kernels.workspace import Workspace
@@ -74,8 +73,7 @@ class _TaylorEfficient(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
-    @full_precision
+    @full_precision_once
     def backward(ctx, dy):
         q, k, v, temperature, y, inverse, *states = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from taylorir.kernels.precision import full_precision
+from taylorir.kernels.precision import full_precision, full_precision_once
 from taylorir.kernels.rows import add_product, inverse_norm, multiply
 from taylorir.kernels.segments import Segment, Tile, is_whole, tiles
 from taylorir.kernels.small import MAX_WEIGHTS, taylor_direct_small
@@ -59,8 +58,7 @@ class _TaylorDirect(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
-    @full_precision
+    @full_precision_once
     def backward(ctx, dy):
         q, k, v, temperature, y, inverse = ctx.saved_tensors
         dtype = temperature.dtype

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -15,28 +16,42 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
-def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype that autocast casts x to, None where it is off or does not apply (float64)."""
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x."""
     kind = x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(kind):
-        return None
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that autocast casts x to where it is on; float64 stays."""
+    return x.dtype if x.dtype == torch.float64 else torch.get_autocast_dtype(x.device.type)
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     """Products inside keep the dtype of their factors; autocast would round them to 16 bits."""
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if in_autocast(x) else contextlib.nullcontext()
 
 
 def full_precision(method: Callable) -> Callable:
-    """Decorator of ``forward`` and ``backward`` of an autograd function: :func:`without_autocast`."""
+    """Decorator of ``forward`` of an autograd function: :func:`without_autocast`."""
 
     @functools.wraps(method)
     def wrapped(ctx, x: Tensor, *rest):
+        if not in_autocast(x):  # spares a small window the context
+            return method(ctx, x, *rest)
         with without_autocast(x):
             return method(ctx, x, *rest)
+
+    return wrapped
+
+
+def full_precision_once(method: Callable) -> Callable:
+    """Decorator of ``backward``: :func:`full_precision`, and an error if it is differentiated again."""
+    method = full_precision(method)
+    guarded = once_differentiable(method)
+
+    @functools.wraps(method)
+    def wrapped(ctx, dy: Tensor):
+        return guarded(ctx, dy) if torch.is_grad_enabled() else method(ctx, dy)
 
     return wrapped

@@ -74,14 +74,14 @@ def in_segments(
     output_scale: float,
 ) -> Tensor:
     """Call ``attend`` on q, k, v [..., H, N, width] with one batch axis, and regions [..., N] as segments."""
-    shape = v.shape
     if q.ndim != 4:
-        q, k, v = (x.flatten(0, -4) if x.ndim > 4 else x[None] for x in (q, k, v))
+        flat = (x.flatten(0, -4) if x.ndim > 4 else x[None] for x in (q, k, v))
+        return in_segments(attend, *flat, temperature, regions, output_scale).view(v.shape)
     if regions is None:
         segments = whole_windows(q.shape[0], q.shape[2])
     else:
         segments = segments_of(regions.reshape(-1, regions.shape[-1]))
-    return attend(q, k, v, temperature, segments, output_scale).view(shape)
+    return attend(q, k, v, temperature, segments, output_scale)
 
 
 def whole_windows(batch: int, num_tokens: int) -> list[Segment]:

@@ -1,13 +1,14 @@
 """TaylorShift attention of a few small windows: the blocked direct form without its blocks.
 
-Where all N x N weights fit in cache, calling PyTorch costs more than computing, so this makes the fewest calls:
-q and k are normalised as one tensor, and their gradients are one tensor too. Tokens come last, because a product
-of few columns takes up to twice as long as its transpose.
+Where all N x N weights fit in cache, calling PyTorch costs more than computing, so this makes the fewest
+calls: q and k are normalised as one tensor, and their gradients are one tensor too. Tokens come last, because
+a product of few columns takes up to twice as long as its transpose.
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v; G = B x H
     units [2, B, H, d, N] of q and k, their inverse norms [2, B, H, 1, N]; tau [H, 1, 1]
-    scores 1 + x, weights 1 + (1 + x)^2 [G, N keys, N queries]: twice 1 + x + x^2 / 2, which drops out of a / b
+    scores 1 + x and weights 1 + (1 + x)^2 [G, N keys, N queries]; the weights are twice 1 + x + x^2 / 2,
+    and the two drops out of y = a / b
     y, da [G, d_v, N]; b, db [G, 1, N]
 """
 

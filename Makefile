@@ -22,7 +22,7 @@ smoke: $(INSTALLED)
 	$(SNAKEMAKE) --config preset=smoke
 
 test: smoke
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks

@@ -147,6 +147,12 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
     return networks
 
 
+def described(name: str, model: nn.Module) -> dict[str, object]:
+    """What rows and labels say of a network: trained, attention, window_size, shift, position, upscale."""
+    shown = ("attention", "window_size", "shift", "position", "upscale")
+    return {"trained": name not in UNTRAINED} | {key: getattr(model.config, key) for key in shown}
+
+
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over the names and values of all parameters, the first 10 hex digits."""
     digest = hashlib.sha256()
@@ -186,23 +192,19 @@ def attribution_rows(
     done = set(known[list(KEY)].itertuples(index=False, name=None))
     with tqdm(total=len(networks) * len(crops), desc="patches", disable=not progress) as bar:
         for name, model in networks.items():
-            config, weights = model.config, weights_digest(model)
+            weights = weights_digest(model)
             for crop in crops:
                 bar.update()
                 size = crop.lr.shape[0]
                 place = (name, weights, crop.image, crop.top, crop.left, size, patch_size, fold, rule, seed)
                 if place in done:
                     continue
-                lr, patch = to_tensor(crop.lr), centre_patch(size, size, config.upscale, patch_size)
+                lr = to_tensor(crop.lr)
+                patch = centre_patch(size, size, model.config.upscale, patch_size)
                 found = local_attribution(model, lr, patch, fold=fold, rule=rule, batch_size=batch_size)
                 yield {
                     **dict(zip(KEY, place, strict=True)),
-                    "trained": not name.startswith("untrained_"),
-                    "attention": config.attention,
-                    "window_size": config.window_size,
-                    "shift": config.shift,
-                    "position": config.position,
-                    "upscale": config.upscale,
+                    **described(name, model),
                     "diffusion_index": found.diffusion_index,
                     "completeness_error": found.completeness_error,
                     "field_width": field_width(effective_receptive_field(model, lr)),

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from taylorir import download
+from taylorir.cli import main
 from taylorir.datasets import (
     BENCHMARKS,
     FOLDERS,
@@ -223,6 +224,22 @@ def test_fetch_brings_checks_and_keeps_what_is_there(tmp_path, server):
     download.fetch_set(entry_of(images, server.url), tmp_path)
     assert [path for path, _ in server.requests] == ["/files/b.png"]
     assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["a.png", "b.png"]
+
+
+def test_the_command_fetches_with_resume_and_finds_canonical_what_it_fetched(
+    tmp_path, server, monkeypatch, capsys
+):
+    images = {name: noise(20, 30, 3, seed=i) for i, name in enumerate("ab")}
+    server.files = {f"/files/{name}.png": png(image) for name, image in images.items()}
+    server.cut_after = [500]
+    monkeypatch.setattr("taylorir.manifest.read_manifest", lambda: (entry_of(images, server.url),))
+    for arguments in (["fetch", "Set5", "--accept-licence", "--data-root"], ["check"]):
+        with pytest.raises(SystemExit) as end:
+            main(["data", *arguments, str(tmp_path)])
+        assert end.value.code == 0
+    output = capsys.readouterr()
+    assert "Set5 is complete in" in output.out and "Set5: 2 canonical\n" in output.out and output.err == ""
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=500-", None]
 
 
 def test_a_cut_connection_is_resumed(tmp_path, server):

@@ -213,6 +213,11 @@ def test_tiled_is_close_to_whole_and_shows_no_seam(tiny):
     assert difference[near].mean() <= 2 * difference[~near].mean() + 1e-9
 
 
+def test_tiles_show_their_progress(tiny, capsys):
+    super_resolve(tiny, noise(40, 16, 3), tile=32, overlap=8, progress=True)
+    assert "tiles: " in (bar := capsys.readouterr().err) and "/2 [" in bar
+
+
 def test_memory_decides_the_tile(tiny):
     def tile(mebibytes: float) -> int:
         budget = resident_memory() + int(mebibytes * 2**20)

@@ -50,7 +50,7 @@ def plan_axis(length: int, tile: int, overlap: int, window: int, upscale: int) -
 
     Args:
         length: of the axis, a multiple of ``window``.
-        tile: wanted side, rounded down to a multiple of ``window``.
+        tile: largest side. The tiles are the smallest multiples of ``window`` that do with as many tiles.
         overlap: least number of pixels that neighbours share.
         window: grid that tiles start on.
         upscale: output pixels per pixel.
@@ -69,6 +69,8 @@ def plan_axis(length: int, tile: int, overlap: int, window: int, upscale: int) -
     if stride < 1:
         raise ValueError(f"tile must be at least overlap + window = {overlap + window} pixels, not {tile}")
     count = -(-(length - size) // stride) + 1
+    shared = size - stride
+    size = -(-(length + (count - 1) * shared) // (count * window)) * window
     last = (length - size) // window
     starts = tuple(int(i * last / (count - 1)) * window for i in range(count))
     ramps = []

@@ -151,6 +151,49 @@ def test_the_book_reads_from_a_folder_too(fresh):
     assert fresh.errors == []
 
 
+SLIDER = """(() => {
+  const figure = document.activeElement.closest('figure.tir-slider');
+  const top = figure.querySelector('.tir-slider-top'), frame = top.parentElement.getBoundingClientRect();
+  return JSON.stringify([
+    Number(document.activeElement.value),
+    getComputedStyle(top).clipPath,
+    (figure.querySelector('.tir-slider-edge').getBoundingClientRect().left + 1 - frame.left) / frame.width,
+    [...figure.querySelectorAll('img')].map(i => [i.alt, i.naturalWidth > 0, i.src.slice(0, 5)]),
+    document.activeElement.getAttribute('aria-label'),
+  ]);
+})()"""
+
+
+@needs_browser
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_slider_moves_by_keyboard(fresh, address, which):
+    name = next(path.relative_to(BOOK).as_posix() for path in CONTENT if path.name == "12_gallery.html")
+    fresh.open(address + name)
+    assert fresh.evaluate("document.querySelectorAll('figure.tir-slider input[type=range]').length") == 2
+    fresh.evaluate(f"document.querySelectorAll('figure.tir-slider input')[{which}].focus()")
+
+    def seen() -> tuple[float, str, float]:
+        value, clip, edge, images, label = json.loads(fresh.evaluate(SLIDER))
+        assert all(len(alt.split()) >= 4 and loaded and kind == "data:" for alt, loaded, kind in images)
+        assert len(images) == 2 and label.startswith("Edge between ")
+        return value, clip, edge
+
+    for key, times, expected in (
+        ("ArrowRight", 3, 53),
+        ("ArrowLeft", 13, 40),
+        ("Home", 1, 0),
+        ("ArrowLeft", 1, 0),
+        ("End", 1, 100),
+    ):
+        fresh.press(key, times)
+        value, clip, edge = seen()
+        assert value == expected
+        assert edge == pytest.approx(expected / 100, abs=0.01)
+        assert clip == f"inset(0px {100 - expected}% 0px 0px)"
+    assert [url for url in fresh.requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert fresh.errors == []
+
+
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_the_page_in_both_schemes(fresh, address, scheme):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -171,7 +172,7 @@ def upscale(
     _check_upscale(upscale)
     from taylorir.evaluate import default_model, load_model
     from taylorir.images import open_picture
-    from taylorir.tiles import parse_memory
+    from taylorir.tiles import parse_memory, peak_resident_memory
     from taylorir.upscale import check_target, upscale_file, upscale_folder
 
     tile_size = _tile(tile)
@@ -205,9 +206,11 @@ def upscale(
 
     typer.echo(f"model: {name}")
     if not source.is_dir():
+        started = time.monotonic()
         for note in one(source, target):
             typer.echo(f"note: {note}")
-        typer.echo(f"{source} -> {target}")
+        seconds, peak = time.monotonic() - started, peak_resident_memory() / 2**20
+        typer.echo(f"{source} -> {target} ({seconds:.0f} s, at most {peak:,.0f} MiB of memory)")
         return
     done, failures = upscale_folder(source, target, one, suffix=suffix, report=typer.echo)
     typer.echo(f"{done} of {done + len(failures)} files upscaled")

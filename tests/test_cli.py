@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,7 +192,9 @@ def test_evaluate_writes_a_row_an_image(run, tmp_path):
 
 
 def test_upscale_a_picture(run, folder):
-    code, _, _ = run("upscale", folder / "good.png", folder / "o.png", "--model", folder / "tiny.safetensors")
+    model = folder / "tiny.safetensors"
+    code, out, _ = run("upscale", folder / "good.png", folder / "o.png", "--model", model)
+    assert re.search(r"good.png -> .*o.png \(\d+ s, at most [\d,]+ MiB of memory\)\n$", out)
     torch.manual_seed(0)
     expected = super_resolve(build_model("swinir_tiny_x2"), read_image(folder / "good.png"))
     assert code == 0 and np.array_equal(read_image(folder / "o.png"), expected)

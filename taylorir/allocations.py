@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +51,7 @@ class Template:
     Attributes:
         delta, owner: the events, storages numbered from 0.
         count: how many storages.
-        results: what is left: number, size, dtype, view and weight of each.
+        results: what is left: number, size, dtype and device, view and weight of each.
     """
 
     delta: tuple[int, ...]
@@ -65,10 +65,12 @@ class AllocationTrace(TorchDispatchMode):
 
     Args:
         known: tensors that exist already and are not to be counted.
+        run: what runs an operator, called with it, its positional and its keyword arguments.
     """
 
-    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+    def __init__(self, known: Iterable[Tensor] = (), run: Callable[..., Any] | None = None) -> None:
         super().__init__()
+        self._run = run or _run
         self._delta: list[int] = []
         self._owner: list[int] = []
         self._marks: dict[str, int] = {}
@@ -158,7 +160,7 @@ class AllocationTrace(TorchDispatchMode):
             (
                 local[number],
                 tensor.untyped_storage().nbytes() // tensor.element_size(),
-                tensor.dtype,
+                {"dtype": tensor.dtype, "device": tensor.device},
                 (tensor.shape, tensor.stride(), tensor.storage_offset()),
                 self._weight.get(number, 1),
             )
@@ -172,9 +174,9 @@ class AllocationTrace(TorchDispatchMode):
         first = self._made
         self._made += template.count
         results = []
-        for local, numbers, dtype, view, weight in template.results:
+        for local, numbers, kind, view, weight in template.results:
             self._paused = True
-            base = torch.empty(numbers, dtype=dtype)
+            base = torch.empty(numbers, **kind)
             results.append(base.as_strided(*view))
             self._paused = False
             storage = base.untyped_storage()
@@ -196,7 +198,7 @@ class AllocationTrace(TorchDispatchMode):
         return Events(np.array(self._delta, np.int64), np.array(self._owner, np.int64), dict(self._marks))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = self._run(func, args, kwargs or {})
         if func.namespace != "prim" and not self._paused:  # prim.device and its like ask, and make nothing
             self._see(out)
         return out
@@ -218,6 +220,10 @@ class AllocationTrace(TorchDispatchMode):
                 self._see(item)
 
 
+def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
 class _Release:
     """Called when a storage dies. A class with slots, since there are tens of thousands of them."""
 
@@ -236,12 +242,15 @@ class _Release:
 
 
 @contextmanager
-def record(known: Iterable[Tensor] = ()) -> Iterator[AllocationTrace]:
-    """Record allocations in a block. The cyclic garbage collector rests meanwhile, so that runs are equal."""
+def record(known: Iterable[Tensor] = (), run: Callable[..., Any] | None = None) -> Iterator[AllocationTrace]:
+    """Record allocations in a block, arguments as for :class:`AllocationTrace`.
+
+    The cyclic garbage collector rests meanwhile, so that runs are equal.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        with AllocationTrace(known) as trace:
+        with AllocationTrace(known, run) as trace:
             yield trace
     finally:
         if was_enabled:

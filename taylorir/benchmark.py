@@ -1,19 +1,16 @@
 """Time of attention and of networks: one row a measurement.
 
-How a time is taken: inputs are built first, the call runs once or more to warm up, every later call is
-synchronised and timed by itself, and the row gives the median with the 20% and 80% quantiles. Out of memory
-is a result (``status``); any other exception is an error and propagates.
+How a time is taken: see :func:`taylorir.timing.time_calls`; the row gives the median with the 20% and 80%
+quantiles. Out of memory is a result (``status``); any other exception is an error and propagates.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -23,69 +20,10 @@ from torch.nn.functional import l1_loss, pad, scaled_dot_product_attention
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
 from taylorir.provenance import provenance
 from taylorir.taylorswinir import taylor_efficient_published
+from taylorir.timing import Timing, time_calls
 from taylorir.variants import build_model
 
 MODES = ("forward", "train")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds a call: median and the 20% and 80% quantiles of ``repeats`` calls.
-
-    ``cpu_ms`` is the median of the time that all threads spent on the processor. On a machine that others use
-    too it is the steadier of the two; on a GPU it says nothing.
-    """
-
-    latency_ms: float
-    latency_ms_p20: float
-    latency_ms_p80: float
-    cpu_ms: float
-    repeats: int
-
-
-def time_call(
-    run: Callable[[], object],
-    *,
-    device: str | torch.device = "cpu",
-    seconds: float = 2.0,
-    min_repeats: int = 3,
-    max_repeats: int = 100,
-) -> Timing:
-    """Time a call: one warm-up (three on a GPU), then repeats until the time is used up.
-
-    Args:
-        run: what to time; its inputs exist already.
-        device: where it runs; a CUDA device is synchronised before and after every call.
-        seconds: time to spend on repeats, which ``min_repeats`` may exceed.
-        min_repeats, max_repeats: bounds on the number of repeats.
-
-    Raises:
-        ValueError: bounds that leave no repeat.
-    """
-    if not 1 <= min_repeats <= max_repeats:
-        raise ValueError(
-            f"repeats: got {min_repeats} to {max_repeats}, expected 1 <= min_repeats <= max_repeats"
-        )
-    device = torch.device(device)
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else _nothing
-    for _ in range(3 if device.type == "cuda" else 1):
-        run()
-    taken: list[float] = []
-    worked: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(taken) < min_repeats or (time.perf_counter() < end and len(taken) < max_repeats):
-        synchronize()
-        start, began = time.perf_counter(), time.process_time()
-        run()
-        synchronize()
-        taken.append((time.perf_counter() - start) * 1e3)
-        worked.append((time.process_time() - began) * 1e3)
-    median, low, high = np.quantile(taken, [0.5, 0.2, 0.8])
-    return Timing(float(median), float(low), float(high), float(np.median(worked)), len(taken))
-
-
-def _nothing() -> None:
-    return None
 
 
 # ------------------------------------------------------------------------------------------- attention alone
@@ -205,7 +143,7 @@ def attention_rows(
             None: 1.
         modes: "forward" (no gradients) or "train" (forward and backward).
         max_held_gib: a point whose largest array would exceed this is not run: status "too large".
-        seconds, min_repeats: as in :func:`time_call`.
+        seconds, min_repeats: as in :func:`taylorir.timing.time_calls`.
 
     Returns:
         One row a method, N and mode: latency_ms with quantiles, tokens_per_s, status, provenance.
@@ -234,7 +172,8 @@ def attention_rows(
                     rows.append(row | {"status": "too large"})
                     continue
                 call = _attention_call(method, mode, shape, device, dtype, seed)
-                rows.append(row | _timed(call, device, seconds, min_repeats, batch * num_heads * tokens))
+                [timing] = time_calls([call], device=device, seconds=seconds, min_repeats=min_repeats)
+                rows.append(row | _timed(timing, batch * num_heads * tokens))
     return _with_provenance(rows, "tokens_per_s", device, dtype, seed)
 
 
@@ -303,25 +242,39 @@ def network_rows(
     dtype: torch.dtype = torch.float32,
     seconds: float = 5.0,
     min_repeats: int = 3,
+    longest: float = 60.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Time whole networks on square LR images of ``lr_sizes`` pixels a side.
+    """Time whole networks, in turns, on square LR images of ``lr_sizes`` pixels a side.
+
+    Args:
+        networks: what to time.
+        modes: "forward", or "train": forward, L1 loss and backward, without the optimiser.
+        batch: images.
+        seconds, min_repeats, longest: as in :func:`taylorir.timing.time_calls`.
 
     Returns:
         One row a network, size and mode: latency_ms with quantiles, pixels_per_s of LR, status, provenance.
-        "train" is forward, L1 loss and backward, without the optimiser.
 
     Raises:
         ValueError: unknown mode, variant or override.
     """
     _check_names("mode", modes, MODES)
-    rows = []
+    models = []
     for network in networks:
         torch.manual_seed(seed)
         model = build_model(network.variant, window_size=network.window_size, **dict(network.overrides))
-        model = model.to(device=device, dtype=dtype)
-        for size in lr_sizes:
-            for mode in modes:
+        models.append(model.to(device=device, dtype=dtype))
+    rows = []
+    for size in lr_sizes:
+        for mode in modes:
+            calls = [
+                _network_call(model, mode, (batch, 3, size, size), device, dtype, seed) for model in models
+            ]
+            timings = time_calls(
+                calls, device=device, seconds=seconds, min_repeats=min_repeats, longest=longest
+            )
+            for network, timing in zip(networks, timings, strict=True):
                 row = dict(
                     what="network",
                     method=network.method,
@@ -331,8 +284,7 @@ def network_rows(
                     lr_size=size,
                     batch=batch,
                 )
-                call = _network_call(model, mode, (batch, 3, size, size), device, dtype, seed)
-                rows.append(row | _timed(call, device, seconds, min_repeats, batch * size**2))
+                rows.append(row | _timed(timing, batch * size**2))
     return _with_provenance(rows, "pixels_per_s", device, dtype, seed)
 
 
@@ -362,22 +314,8 @@ def _network_call(
 # --------------------------------------------------------------------------------------------------- shared
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(text in str(error) for text in ("not enough memory", "can't allocate memory"))
-    )
-
-
-def _timed(
-    build: Callable[[], Callable[[], object]], device: str, seconds: float, min_repeats: int, items: int
-) -> dict[str, object]:
-    try:
-        timing = time_call(build(), device=device, seconds=seconds, min_repeats=min_repeats)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+def _timed(timing: Timing | None, items: int) -> dict[str, object]:
+    if timing is None:
         return {"status": "out of memory"}
     return {
         "status": "ok",

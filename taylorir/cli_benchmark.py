@@ -37,31 +37,47 @@ def time_networks(
     window_size: Annotated[
         list[int] | None, typer.Option(help="Window; may be repeated. Default: each variant's own.")
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Way to attend, as in the memory table; may be repeated. Default: each variant's."),
+    ] = None,
     mode: Annotated[str, typer.Option(help="forward, or train (forward and backward).")] = "forward",
     seconds: Seconds = 3.0,
+    longest: Annotated[
+        float, typer.Option(help="A call that takes more seconds is run once, its warm-up.")
+    ] = 60.0,
     dtype: Dtype = "float32",
     device: Device = "auto",
     out: Out = None,
     quiet: Quiet = False,
 ) -> None:
-    """Time networks on square images: median with the 20% and 80% quantiles."""
+    """Time networks on square images, in turns: median with the 20% and 80% quantiles."""
     from taylorir.benchmark import Network, network_rows
+    from taylorir.memory import METHODS
     from taylorir.variants import build_model
 
     _writable(out)
+    for name in method or ():
+        if name not in METHODS:
+            raise ValueError(f"--method must be one of {', '.join(METHODS)}, not {name!r}")
     networks = []
     for name in models or ["swinir_s_x2", "taylorswinir_s_x2"]:
         for window in window_size or [build_model(name).config.window_size]:
-            networks.append(Network(name, name, window))
+            if method is None:
+                networks.append(Network(name, name, window))
+                continue
+            networks += [Network(way, name, window, tuple(METHODS[way].items())) for way in method]
     rows = network_rows(
         networks,
         lr_size or [96],
         modes=[mode],
         seconds=seconds,
+        longest=longest,
         device=usable_device(device),
         dtype=_dtype(dtype),
     )
-    _finish(rows, ("variant", "window_size", "mode", "lr_size", "latency_ms", "status"), out, quiet)
+    shown = ("variant", "method", "window_size", "mode", "lr_size", "latency_ms", "cpu_ms", "status")
+    _finish(rows, shown, out, quiet)
 
 
 @benchmark_app.command("attention")
@@ -135,12 +151,12 @@ def memory(
 
 
 @benchmark_app.command("limits")
-def limits(out: Out = None, quiet: Quiet = False) -> None:
+def limits(jobs: Jobs = 2, out: Out = None, quiet: Quiet = False) -> None:
     """The largest window and the largest image that fit in 8 to 141 GiB, by bisection over the accounting."""
     from taylorir.memory_table import limit_points, limit_rows
 
     _writable(out)
-    rows = limit_rows(limit_points(), progress=not quiet)
+    rows = limit_rows(limit_points(), jobs=jobs, progress=not quiet)
     _finish(rows, ("method", "checkpoint", "mode", "vary", "budget_gib", "largest"), out, quiet)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
+from taylorir.memory import Point, build
 from taylorir.provenance import provenance
 from taylorir.taylorswinir import taylor_efficient_published
 
@@ -80,6 +81,62 @@ def flop_rows(
         for d in head_dims
         for n in num_tokens
         for method in methods
+    ]
+    return pd.DataFrame([row | provenance(seed=0) for row in rows])
+
+
+PARTS = {
+    "bmm": "attention",
+    "baddbmm": "attention",
+    "mm": "linear",
+    "addmm": "linear",
+    "convolution": "convolution",
+    "convolution_backward": "convolution",
+}
+"""The part of a network that an operator belongs to: only attention multiplies batches of matrices."""
+
+
+def network_flops(point: Point) -> dict[str, int]:
+    """Operations of a whole network by part, keys the values of ``PARTS``; no arithmetic is run.
+
+    Args:
+        point: what to count; in mode "train" forward and backward.
+    """
+    with torch.device("meta"):
+        model = build(point).train(point.mode == "train")
+        image = torch.empty(point.batch, 3, point.lr_size, point.lr_size)
+    with torch.set_grad_enabled(point.mode == "train"), FlopCounterMode(display=False) as counter:
+        sr = model(image)
+        if point.mode == "train":
+            sr.sum().backward()
+    parts = dict.fromkeys(PARTS.values(), 0)
+    for operator, flops in counter.get_flop_counts()["Global"].items():
+        parts[PARTS[operator.__name__]] += flops
+    return parts
+
+
+def network_flop_rows(
+    models: Sequence[str] = ("S", "M"),
+    methods: Sequence[str] = tuple(FORMS),
+    windows: Sequence[int] = (8, 48),
+    lr_size: int = 48,
+) -> pd.DataFrame:
+    """Operations of whole networks at x2, attention apart from the rest: one row a network and mode.
+
+    All parts grow with the number of LR pixels, so one ``lr_size``, a multiple of the windows, says all.
+    """
+    points = [
+        Point(model, method, False, window, lr_size, 2, mode)
+        for model in models
+        for window in windows
+        for method in methods
+        for mode in ("infer", "train")
+    ]
+    keys = ("model", "method", "window_size", "lr_size", "mode")
+    rows = [
+        {key: getattr(point, key) for key in keys}
+        | {f"{part}_flops": flops for part, flops in network_flops(point).items()}
+        for point in points
     ]
     return pd.DataFrame([row | provenance(seed=0) for row in rows])
 

@@ -1,12 +1,13 @@
 """Peak memory of a forward pass or a training step of any variant at any size, exact, without a GPU.
 
-The network runs on fake tensors (``FakeTensorMode``: shapes and storages, no contents, no arithmetic), and
-every allocation and release is recorded (:mod:`taylorir.allocations`). The peak is that of the bytes of
-tensors; what an allocator rounds up and what a kernel takes for itself comes on top.
+The network runs on tensors without contents (shapes and storages, no arithmetic), and every allocation and
+release is recorded (:mod:`taylorir.allocations`). The peak is that of the bytes of tensors; what an allocator
+rounds up and what a kernel takes for itself comes on top.
 
-A network is R equal groups of n equal blocks. All but the first and the last repeat the same events, so it is
-enough to trace 2 groups of 4 blocks and to repeat the events of the inner ones; a test compares this with the
-trace of all.
+The reference is the whole network under ``FakeTensorMode``. The table takes two short cuts, which a test
+compares with it, byte for byte. A network is R equal groups of n equal blocks, of which all but the first and
+the last repeat the same events: it is enough to trace 2 groups of 4 blocks and to repeat those of the inner
+ones. And tensors on the meta device make the same storages, at a third of the time.
 
 Which kernels: see ``cuda_attention_kernels``. TaylorShift efficient is the plain PyTorch form; the Triton
 kernels hold less.
@@ -28,9 +29,9 @@ from torch.nn.functional import l1_loss
 
 from taylorir.allocations import AllocationTrace, Events, cuda_attention_kernels, record
 from taylorir.original import as_in_original
-from taylorir.tracing import efficient_form_traced_once, known_regions
+from taylorir.tracing import efficient_form_traced_once, known_regions, run_once
 from taylorir.variants import VARIANTS, build_model
-from taylorir.windows import fakes_kept
+from taylorir.windows import kept_apart
 
 METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
@@ -131,20 +132,22 @@ def account(point: Point, *, whole: bool = False, cuda_kernels: bool = True) -> 
 
     Args:
         point: what to account for.
-        whole: trace the network as it is, nothing shared and nothing repeated.
+        whole: the reference: trace the network as it is on fake tensors, nothing shared, nothing repeated.
         cuda_kernels: fused attention allocates as PyTorch's CUDA kernels do, else as on the CPU.
     """
     depths = VARIANTS[_variant(point)].depths
     if whole:
-        trace = _fake_trace(point, depths, cuda_kernels)
+        trace = _trace(point, depths, cuda_kernels, fake=True)
     else:
-        body = _shared_trace(dataclasses.replace(point, upscale=2), (_BLOCKS,) * _GROUPS, cuda_kernels)
+        how = {"cuda_kernels": cuda_kernels, "fake": not cuda_kernels}  # the CPU's choice needs its device
+        body = _shared_trace(dataclasses.replace(point, upscale=2), (_BLOCKS,) * _GROUPS, **how)
         tail = dataclasses.replace(point, method="softmax_flash", checkpoint=False)
-        trace = body.with_tail(_shared_trace(tail, (1,), cuda_kernels)).repeated(len(depths), depths[0])
-    alike = point  # what has the same parameters and buffers
-    if point.method != "softmax_naive":
-        alike = dataclasses.replace(point, checkpoint=False, lr_size=1, mode="infer", batch=1)
-    return trace.peak(*_static_bytes(alike))
+        trace = body.with_tail(_shared_trace(tail, (1,), **how)).repeated(len(depths), depths[0])
+    same_parameters = dataclasses.replace(point, checkpoint=False, lr_size=1, mode="infer", batch=1)
+    same_buffers = same_parameters
+    if point.method == "softmax_naive" and point.mode == "train":  # masks for its size
+        same_buffers = dataclasses.replace(point, checkpoint=False, upscale=2, batch=1)
+    return trace.peak(_static_bytes(same_parameters)[0], _static_bytes(same_buffers)[1])
 
 
 @functools.lru_cache(maxsize=256)
@@ -155,16 +158,31 @@ def _static_bytes(point: Point) -> tuple[int, int]:
     return _bytes(model.parameters()), _bytes(model.buffers())
 
 
-def _fake_trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool) -> StepTrace:
+def _trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
+    """A step of a network without contents: on fake tensors of the CPU, or on the meta device."""
+    _use_first(point.method, point.checkpoint, point.mode, cuda_kernels, fake)
+    return _traced(point, depths, cuda_kernels, fake)
+
+
+@functools.cache
+def _use_first(method: str, checkpoint: bool, mode: str, cuda_kernels: bool, fake: bool) -> None:
+    """Trace a tiny network for nothing: what PyTorch imports on first use may hold on to tensors."""
+    _traced(Point("S", method, checkpoint, 4, 6, 2, mode), (2,), cuda_kernels, fake)
+
+
+def _traced(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
     with torch.device("meta"):
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
     padded = -(-point.lr_size // point.window_size) * point.window_size
-    with FakeTensorMode(), kernels, fakes_kept(), known_regions(point.batch, padded, point.window_size):
-        return trace_step(_on_cpu(model), point, quick=True)
+    with kernels, kept_apart(), known_regions(point.batch, padded, point.window_size):
+        if not fake:
+            return trace_step(model, point, quick=True)
+        with FakeTensorMode():
+            return trace_step(_on_cpu(model), point, quick=True)
 
 
-_shared_trace = functools.lru_cache(maxsize=64)(_fake_trace)
+_shared_trace = functools.lru_cache(maxsize=64)(_trace)
 
 
 def _variant(point: Point) -> str:
@@ -271,20 +289,22 @@ def _alike(where: tuple[int, int], groups: int, blocks: int) -> tuple[int, int]:
 
 
 def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTrace:
-    """Record a step of a model, on real tensors or, within ``FakeTensorMode``, on fake ones.
+    """Record a step of a model, on the device that it is on, or on fake tensors within ``FakeTensorMode``.
 
     Args:
-        quick: within ``FakeTensorMode``, do not run the efficient form's loops to their end, nor again for
+        quick: for tensors without contents: do not run the efficient form's loops to their end, nor again for
             shapes that were seen; see :mod:`taylorir.tracing`.
     """
-    train = point.mode == "train"
-    lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size)
-    hr = torch.rand(point.batch, 3, *2 * (point.upscale * point.lr_size,)) if train else None
+    train, device = point.mode == "train", model.mean.device
+    run = run_once if device.type == "meta" else None
+    lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size, device=device)
+    hr_size = point.upscale * point.lr_size
+    hr = torch.rand(point.batch, 3, hr_size, hr_size, device=device) if train else None
     inputs = [lr] if hr is None else [lr, hr]
     model.train(train)
     with (
         ExitStack() as stack,
-        record([*inputs, *model.parameters(), *model.buffers()]) as trace,
+        record([*inputs, *model.parameters(), *model.buffers()], run) as trace,
         _marked(model, trace),
     ):
         stack.enter_context(efficient_form_traced_once(trace) if quick else nullcontext())

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from taylorir.memory import CATEGORIES, METHODS, Peak, Point, account
 
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
-LR_SIZES = (48, 64, 96, 192, 512)
+LR_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
 UPSCALES = (2, 3, 4)
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 BUDGETS_GIB = (8, 16, 24, 80, 141)
@@ -302,17 +302,32 @@ def limit_rows(
     varies: Sequence[str] = ("window", "image"),
     budgets_gib: Sequence[int] = BUDGETS_GIB,
     *,
+    jobs: int = 1,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """The largest window, and the largest image at the window of a point, within each budget."""
+    """The largest window, and the largest image at the window of a point, within each budget.
+
+    Args:
+        points: what to ask for; their ``lr_size`` plays no part.
+        varies: "window", "image" or both, as for :func:`largest`.
+        budgets_gib: the budgets.
+        jobs: processes to work in.
+        progress: show a bar.
+    """
+    tasks = [(point, vary, tuple(budgets_gib)) for point in points for vary in varies]
+    with _mapper(jobs) as mapped:
+        found = dict(tqdm(mapped(_largest_sizes, tasks), total=len(tasks), disable=not progress))
     source, rows = _source(), []
-    for point in tqdm(points, disable=not progress, unit="point"):
-        for vary in varies:
-            key = {n: v for n, v in dataclasses.asdict(point).items() if n != "lr_size"}
-            if vary == "window":
-                key["window_size"] = -1
-            for budget in budgets_gib:
-                step = 8 if vary == "window" else point.window_size
-                size = largest(point, vary, budget * 2**30, step=step)
-                rows.append(key | {"vary": vary, "budget_gib": budget, "largest": size} | source)
+    for point, vary, budgets in tasks:
+        key = {name: value for name, value in dataclasses.asdict(point).items() if name != "lr_size"}
+        if vary == "window":
+            key["window_size"] = -1
+        for budget, size in zip(budgets, found[point, vary, budgets], strict=True):
+            rows.append(key | {"vary": vary, "budget_gib": budget, "largest": size} | source)
     return pd.DataFrame(rows)
+
+
+def _largest_sizes(task: tuple[Point, str, tuple[int, ...]]) -> tuple[tuple, list[int]]:
+    point, vary, budgets = task
+    step = 8 if vary == "window" else point.window_size
+    return task, [largest(point, vary, budget * 2**30, step=step) for budget in budgets]

@@ -1,7 +1,10 @@
-"""Trace TaylorShift's efficient form quickly: its many equal loops run a few rounds, and once for each shape.
+"""Trace quickly: operators on the meta device, and loops of TaylorShift's efficient form, run once a shape.
+
+Many operators have their shapes worked out in Python on the meta device, which takes longer than a small
+product; :func:`run_once` remembers what came of them.
 
 The chunked form (:mod:`taylorir.kernels.chunked`) works through tiles of windows and heads and chunks of
-tokens. On fake tensors only its allocations count, and these are the same in every round and for every call
+tokens. Without contents only its allocations count, and these are the same in every round and for every call
 of the same shapes.
 """
 
@@ -12,6 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +33,8 @@ trace."""
 
 @contextmanager
 def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
-    """Within ``FakeTensorMode``: let the efficient form see the labels of shifted windows, which have no
-    values.
+    """Let the efficient form see the labels of shifted windows, which have no values on fake tensors nor on
+    the meta device.
 
     Args:
         batch: images.
@@ -42,9 +46,11 @@ def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
     def segments_of(regions: Tensor) -> list[segments.Segment]:
         if not found:
             with _disable_current_modes():
-                labels = window_regions(side, side, window, window // 2, torch.device("cpu"))
+                place = (side, side, window, window // 2, torch.device("cpu"))
+                labels = window_regions.__wrapped__(*place)  # real ones, which are not kept
                 found.extend(real(labels.repeat(batch, 1)))
-        return [segments.Segment(_fake(part.windows), _fake(part.tokens)) for part in found]
+        device = regions.device
+        return [segments.Segment(_on(device, part.windows), _on(device, part.tokens)) for part in found]
 
     real, segments.segments_of = segments.segments_of, segments_of
     try:
@@ -53,8 +59,8 @@ def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
         segments.segments_of = real
 
 
-def _fake(part: slice | Tensor) -> slice | Tensor:
-    return torch.empty(part.shape, dtype=part.dtype) if isinstance(part, Tensor) else part
+def _on(device: torch.device, part: slice | Tensor) -> slice | Tensor:
+    return torch.empty(part.shape, dtype=part.dtype, device=device) if isinstance(part, Tensor) else part
 
 
 @contextmanager
@@ -62,7 +68,7 @@ def efficient_form_traced_once(trace: AllocationTrace) -> Iterator[None]:
     """Record the efficient form with shortened loops, and replay what was recorded for shapes that come
     again.
 
-    The tensors that it returns have the right shapes and no meaning, so this is for fake tensors only.
+    The tensors that it returns have the right shapes and no meaning, so this is for tensors without contents.
     """
 
     def attend(q, k, v, temperature, parts, output_scale) -> Tensor:
@@ -159,7 +165,73 @@ class _Traced(torch.autograd.Function):
 
 
 def _layout(tensor: Tensor) -> tuple:
-    return (tuple(tensor.shape), tensor.stride(), tensor.dtype)
+    return (tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+
+
+_outcomes: dict[tuple, list[tuple | int | None] | None] = {}
+"""By operator and layout of its arguments what it returned: one entry a result, the place of the argument
+that it is, or the shape, stride and dtype of a new tensor; None where that does not say all."""
+
+_MOST_OUTCOMES = 20_000
+
+
+def run_once(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Run an operator on tensors of the meta device, or tell from an earlier run what it returns.
+
+    New tensors with a storage of their own, and arguments that were written to, are told; views are made
+    anew each time.
+    """
+    given = [*args, *kwargs.values()]
+    key = (func, *kwargs, *map(_described, given))
+    outcome = _outcomes.get(key)
+    if outcome is not None:
+        results = [_told(entry, given) for entry in outcome]
+        return tuple(results) if len(func._schema.returns) > 1 else results[0]
+    out = func(*args, **kwargs)
+    if key not in _outcomes:
+        if len(_outcomes) >= _MOST_OUTCOMES:
+            _outcomes.clear()
+        _outcomes[key] = _outcome(out, given)
+    return out
+
+
+def _described(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return (x.shape, x.stride(), x.dtype)
+    return tuple(map(_described, x)) if isinstance(x, list | tuple) else (type(x), x)
+
+
+def _outcome(out: Any, given: list) -> list[tuple | int | None] | None:
+    entries: list[tuple | int | None] = []
+    storages = {x.untyped_storage()._cdata for x in _tensors(given)}
+    for x in out if isinstance(out, tuple) else (out,):
+        place = next((i for i, argument in enumerate(given) if argument is x), None)
+        if x is None or place is not None:
+            entries.append(place)  # where an argument is None too, its place does as well
+            continue
+        if not isinstance(x, Tensor) or x.device.type != "meta" or x.untyped_storage()._cdata in storages:
+            return None
+        alike = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+        if alike.untyped_storage().nbytes() != x.untyped_storage().nbytes():
+            return None
+        storages.add(x.untyped_storage()._cdata)
+        entries.append((x.shape, x.stride(), x.dtype))
+    return entries
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for x in values:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from _tensors(x)
+
+
+def _told(entry: tuple | int | None, given: list) -> Tensor | None:
+    if not isinstance(entry, tuple):
+        return None if entry is None else given[entry]
+    shape, stride, dtype = entry
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
 
 def _once(trace: AllocationTrace, key: tuple, run: Callable[[], list[Tensor]]) -> list[Tensor]:

@@ -35,20 +35,19 @@ NUM_REGIONS = 4
 def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator: keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
 
-    Traced tensors are not kept, nor are fake ones outside of :func:`fakes_kept`; what is made in inference
+    Traced tensors are not kept, nor are fake ones outside of :func:`kept_apart`; what is made in inference
     mode may be used in training.
     """
     real: OrderedDict[tuple, Tensor] = OrderedDict()
 
     @functools.wraps(function)
     def cached(*key) -> Tensor:
-        kept = real
         if torch.compiler.is_compiling():
             return function(*key)
-        if type(torch.empty(0)) is not Tensor:
-            if (stores := _fake_stores.get()) is None:
-                return function(*key)
-            kept = stores.setdefault(function, OrderedDict())
+        stores = _stores_apart.get()
+        if stores is None and type(torch.empty(0)) is not Tensor:
+            return function(*key)
+        kept = real if stores is None else stores.setdefault(function, OrderedDict())
         if key not in kept:
             with torch.inference_mode(False):
                 made = function(*key)
@@ -64,19 +63,20 @@ def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return cached
 
 
-_fake_stores: ContextVar[dict[Callable, OrderedDict[tuple, Tensor]] | None] = ContextVar(
-    "_fake_stores", default=None
+_stores_apart: ContextVar[dict[Callable, OrderedDict[tuple, Tensor]] | None] = ContextVar(
+    "_stores_apart", default=None
 )
 
 
 @contextmanager
-def fakes_kept() -> Iterator[None]:
-    """Within the block fake tensors are kept as real ones are, so that memory is accounted for as used."""
-    token = _fake_stores.set({})
+def kept_apart() -> Iterator[None]:
+    """Within the block nothing is kept at first and all is forgotten at its end, tensors without contents
+    included, so that memory is accounted for as used."""
+    token = _stores_apart.set({})
     try:
         yield
     finally:
-        _fake_stores.reset(token)
+        _stores_apart.reset(token)
 
 
 @cached_by_shape

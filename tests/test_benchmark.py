@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from taylorir import benchmark
-from taylorir.benchmark import ATTENTION, Network, attention_methods, attention_rows, network_rows, time_call
-from taylorir.flops import FORMS, cost_parity, counted_flops, parity_rows, product_flops
+from taylorir import timing
+from taylorir.benchmark import ATTENTION, Network, attention_methods, attention_rows, network_rows
+from taylorir.flops import FORMS, cost_parity, counted_flops, network_flops, parity_rows, product_flops
+from taylorir.memory import Point
 from taylorir.report_cost import loglog_slope, measured_crossover, memory_matrix, readings, slopes
+from taylorir.timing import time_calls
 
 CPU_METHODS = attention_methods("cpu")
 
@@ -22,8 +24,11 @@ class Clock:
 
     def __init__(self, monkeypatch, *steps):
         self.now, self.steps, self.calls = 0.0, list(steps), 0
-        monkeypatch.setattr(benchmark.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(benchmark.time, "process_time", lambda: 2 * self.now)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing.time, "process_time", lambda: 2 * self.now)
+
+    def build(self):
+        return self.run
 
     def run(self):
         self.now += self.steps[min(self.calls, len(self.steps) - 1)] / 1e3
@@ -32,23 +37,39 @@ class Clock:
 
 def test_the_warm_up_is_not_timed_and_quantiles_are_of_the_rest(monkeypatch):
     clock = Clock(monkeypatch, 1000, 10, 20, 30, 40, 50)
-    timing = time_call(clock.run, seconds=0, min_repeats=5)
+    [taken] = time_calls([clock.build], seconds=0, min_repeats=5)
     assert clock.calls == 6
-    assert timing.latency_ms == pytest.approx(30)
-    assert (timing.latency_ms_p20, timing.latency_ms_p80) == (pytest.approx(18), pytest.approx(42))
-    assert timing.cpu_ms == pytest.approx(60)
-    assert timing.repeats == 5
+    assert taken.latency_ms == pytest.approx(30)
+    assert (taken.latency_ms_p20, taken.latency_ms_p80) == (pytest.approx(18), pytest.approx(42))
+    assert taken.cpu_ms == pytest.approx(60)
+    assert taken.repeats == 5
 
 
 def test_repeats_go_on_until_the_time_is_used_up(monkeypatch):
     clock = Clock(monkeypatch, 100)
-    assert time_call(clock.run, seconds=1.05, min_repeats=3).repeats == 11
-    assert time_call(clock.run, seconds=100, max_repeats=7).repeats == 7
+    assert time_calls([clock.build], seconds=1.05, min_repeats=3)[0].repeats == 11
+    assert time_calls([clock.build], seconds=100, max_repeats=7)[0].repeats == 7
+
+
+def test_calls_take_turns_and_a_very_long_one_runs_once(monkeypatch):
+    clock, order = Clock(monkeypatch), []
+
+    def build(name, seconds):
+        def run():
+            order.append(name)
+            clock.now += seconds
+
+        return lambda: run
+
+    timings = time_calls([build("a", 1), build("b", 2), build("slow", 61)], seconds=0, min_repeats=2)
+    assert order == ["a", "b", "slow", "a", "b", "a", "b"]
+    assert [each.latency_ms for each in timings] == pytest.approx([1000, 2000, 61000])
+    assert [each.repeats for each in timings] == [2, 2, 1]
 
 
 def test_no_repeat_is_refused():
     with pytest.raises(ValueError, match="repeats"):
-        time_call(lambda: None, min_repeats=0)
+        time_calls([], min_repeats=0)
 
 
 @pytest.mark.parametrize("method", CPU_METHODS)
@@ -137,6 +158,26 @@ def test_formulas_by_hand():
 def test_the_operators_that_run_do_what_the_formula_says(method, tokens, width):
     assert counted_flops(method, tokens, width) == product_flops(method, tokens, width)
     assert counted_flops(method, tokens, width, train=True) > 2 * product_flops(method, tokens, width)
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_a_network_splits_into_attention_and_the_rest(method):
+    parts = network_flops(Point("S", method, False, 8, 16, 2, "infer"))
+    times = {"taylor_published": 2.5}.get(method, 1)  # in every second block once for each of four regions
+    assert parts["attention"] == times * 24 * 6 * 4 * product_flops(method, 64, 10)  # blocks, heads, windows
+    assert parts["linear"] == 24 * 2 * 256 * (60 * 180 + 60 * 60 + 2 * 60 * 120)  # qkv, projection, MLP
+    # the first one, one a group and one after the body, and the upsampler to 3 x 2 x 2 channels
+    assert parts["convolution"] == 2 * 256 * 9 * (3 * 60 + 5 * 60 * 60 + 60 * 12)
+
+
+def test_the_backward_pass_of_the_layers_takes_twice_the_forward():
+    forward, train = (
+        network_flops(Point("S", "softmax_naive", False, 8, 8, 2, m)) for m in ("infer", "train")
+    )
+    assert train["attention"] == 3 * forward["attention"]
+    assert train["linear"] == 3 * forward["linear"]
+    first = 2 * 64 * 9 * 3 * 60  # the image needs no gradient
+    assert train["convolution"] == 3 * forward["convolution"] - first
 
 
 def test_the_window_at_which_softmax_costs_as_much():

@@ -152,7 +152,7 @@ def memory(
 
 @benchmark_app.command("limits")
 def limits(jobs: Jobs = 2, out: Out = None, quiet: Quiet = False) -> None:
-    """The largest window and the largest image that fit in 8 to 141 GiB, by bisection over the accounting."""
+    """The largest window and the largest image that fit in 8 to 141 GiB, by search over the accounting."""
     from taylorir.memory_table import limit_points, limit_rows
 
     _writable(out)

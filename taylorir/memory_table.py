@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import math
 import multiprocessing
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -252,7 +253,7 @@ def with_savings(rows: pd.DataFrame, baseline: str, *, checkpoint: bool = False)
 
 
 def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit: int = 1 << 15) -> int:
-    """The largest size at which a point's peak is within a budget, by bisection; 0 if none is.
+    """The largest size at which a point's peak is within a budget, by interpolation; 0 if none is.
 
     Args:
         point: all but the size that varies.
@@ -267,17 +268,23 @@ def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit:
     if vary not in ("window", "image"):
         raise ValueError(f"vary: got {vary!r}, expected window or image")
 
-    def fits(steps: int) -> bool:
+    def peak(steps: int) -> int:
         size = {"lr_size": steps * step} | ({"window_size": steps * step} if vary == "window" else {})
-        return _peak_bytes(dataclasses.replace(point, **size)) <= budget_bytes
+        return _peak_bytes(dataclasses.replace(point, **size))
 
     low, high, most = 0, 1, limit // step
-    while high <= most and fits(high):
+    while high <= most and peak(high) <= budget_bytes:
         low, high = high, 2 * high
-    high = min(high, most + 1)
+    if high > most:
+        high = most + 1  # too much by definition
+    turn = 0
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        middle, turn = (low + high) // 2, turn + 1
+        if low and high <= most and turn % 3:  # peaks follow powers of the size: interpolate, mostly
+            below, above = math.log(peak(low)), math.log(peak(high))
+            part = (math.log(budget_bytes) - below) / (above - below)
+            middle = min(max(round(low * (high / low) ** part), low + 1), high - 1)
+        low, high = (middle, high) if peak(middle) <= budget_bytes else (low, middle)
     return low * step
 
 

@@ -310,7 +310,7 @@ def test_savings_are_against_the_same_point():
         with_savings(rows, "softmax_flash")
 
 
-def test_the_largest_size_by_bisection(monkeypatch):
+def test_the_largest_size_is_found(monkeypatch):
     monkeypatch.setattr(memory_table, "_peak_bytes", lambda p: p.lr_size**2)
     assert largest(Point(), "image", 100**2, step=8) == 96
     assert largest(Point(), "image", 63, step=8) == 0

@@ -88,6 +88,15 @@ def verdict(
     return more if low > 0 else less if high < 0 else none
 
 
+def difference_text(differences: pd.DataFrame, question: str) -> str:
+    """A row of :func:`paired_differences` as ``+1.23 (+1.10 to +1.36)``, or that it was not measured."""
+    rows = differences[differences.question == question]
+    if rows.empty:
+        return "(not measured)"
+    row = rows.iloc[0]
+    return f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+
+
 def _interval(values: np.ndarray) -> dict[str, float]:
     mean = float(values.mean())
     if len(values) < 2:

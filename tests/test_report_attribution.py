@@ -61,6 +61,12 @@ def test_paired_differences_by_hand():
     assert paired_differences(some, pairs, "field_width")["mean"].tolist() == [1.5]
 
 
+def test_a_difference_in_words():
+    found = pd.DataFrame([{"question": "a", "mean": 1.234, "low": -0.1, "high": 2.0}])
+    assert report_attribution.difference_text(found, "a") == "+1.23 (-0.10 to +2.00)"
+    assert report_attribution.difference_text(found, "b") == "(not measured)"
+
+
 def test_one_patch_has_no_interval():
     summary = diffusion_summary(rows().iloc[:1])
     assert summary["mean"][0] == 1 and math.isnan(summary.low[0])

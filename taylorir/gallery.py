@@ -1,15 +1,23 @@
-"""Which crops a gallery shows, by rule and never by hand, and what each method makes of them."""
+"""Which crops a gallery shows, by rule and never by hand, and what each method makes of them.
+
+``python -m taylorir.gallery book/_static/upscale.webp 4`` makes the picture of the README.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from taylorir.datasets import NamedImage, make_pair, sample_split
+from taylorir.evaluate import BICUBIC, default_model, load_model, super_resolve
 from taylorir.images import rgb_to_y
 from taylorir.metrics import PEAK, psnr
+from taylorir.report import plot_pictures, save_figure, use_style
 
 
 class Panel(NamedTuple):
@@ -110,3 +118,39 @@ def crop_panels(
             error = np.abs(rgb_to_y(picture[window]) - rgb_to_y(true[window]))
             panels[title] = Panel(picture[window], error, psnr(picture[window], true[window]))
     return panels
+
+
+def upscaled_crop(images: Iterable[NamedImage], upscale: int, *, size: int = 128) -> dict[str, np.ndarray]:
+    """What ``taylorir upscale`` makes of a photograph: the crop that gains most over bicubic, by title.
+
+    Raises:
+        ValueError: no weights for the factor, or no image holds a crop.
+    """
+    pairs = {named.name: make_pair(named.image, upscale) for named in images}
+    network = load_model(default_model(upscale))
+    bicubic, ours = (
+        {name: super_resolve(model, lr, upscale=upscale) for name, (lr, _) in pairs.items()}
+        for model in (BICUBIC, network)
+    )
+    hr = {name: pair[1] for name, pair in pairs.items()}
+    best = rank_crops(hr, bicubic, ours, size=size, border=upscale).iloc[0]
+    name = best["image"]
+    pictures = {"your picture": pairs[name][0], "bicubic": bicubic[name]}
+    pictures |= {"taylorir upscale": ours[name], "the truth": hr[name]}
+    panels = crop_panels(pictures, best, reference="the truth")
+    return {
+        title if panel.psnr_y is None else f"{title}, {panel.psnr_y:.1f} dB": panel.picture
+        for title, panel in panels.items()
+    }
+
+
+def main(target: str, upscale: str) -> None:
+    """Write the picture of the README; photographs of scikit-image that no network was trained on."""
+    use_style()
+    figure = plot_pictures(upscaled_crop(sample_split()[1], int(upscale)))
+    figure.set_facecolor("white")
+    save_figure(figure, Path(target))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from taylorir.gallery import crop_panels, pick_both_ways, rank_crops
+from taylorir.datasets import NamedImage, sample_split
+from taylorir.gallery import crop_panels, pick_both_ways, rank_crops, upscaled_crop
+from taylorir.metrics import psnr
 from taylorir.report_gallery import Slider, plot_crop
 
 GREY = np.full((40, 56, 3), 100, np.uint8)
@@ -75,6 +77,24 @@ def test_panels_hold_the_crop_its_error_and_psnr():
     assert [title for title in titles if title] == ["LR", f"x\n{panels['x'].psnr_y:.2f} dB", "HR"]
     with pytest.raises(ValueError, match="pictures have no 'HR': LR"):
         crop_panels({"LR": lr}, crop)
+
+
+def test_the_picture_of_the_readme_is_what_upscale_makes_of_the_best_crop():
+    image = NamedImage("cat", sample_split()[1][1].image[100:180, 150:246])
+    panels = upscaled_crop([image], 2, size=32)
+    assert [title.split(",")[0] for title in panels] == [
+        "your picture",
+        "bicubic",
+        "taylorir upscale",
+        "the truth",
+    ]
+    assert all(panel.shape == (32, 32, 3) for panel in panels.values())
+    before, bicubic, ours, truth = panels.values()
+    assert np.array_equal(before[::2, ::2].repeat(2, 0).repeat(2, 1), before)
+    titles = [*panels]
+    assert titles[1] == f"bicubic, {psnr(bicubic, truth):.1f} dB"
+    assert titles[2] == f"taylorir upscale, {psnr(ours, truth):.1f} dB"
+    assert psnr(ours, truth) > psnr(bicubic, truth)
 
 
 def test_slider_is_self_contained_and_reachable_by_keyboard():

@@ -45,11 +45,11 @@ def random_inputs(*shape, v_width=None, dtype=torch.float64, seed=0, requires_gr
     return [x.requires_grad_(requires_grad) for x in (q, k, v)]
 
 
-def outputs_and_gradients(form, q, k, v, temperature, **options):
+def outputs_and_gradients(form, q, k, v, temperature, probe_dtype=None, **options):
     leaves = [x.detach().requires_grad_() for x in (q, k, v, temperature)]
     y = form(*leaves[:3], temperature=leaves[3], **options)
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    gradients = torch.autograd.grad((y * probe.to(y.dtype)).sum(), leaves)
+    gradients = torch.autograd.grad(y, leaves, probe.to(probe_dtype or y.dtype).to(y.dtype))
     return y.detach(), gradients
 
 
@@ -185,7 +185,7 @@ def test_gradcheck(form, scale_output, with_regions, d, tokens):
         return form(q, k, v, **options)
 
     leaves = [x.requires_grad_() for x in (q, k, v, temperature)]
-    assert torch.autograd.gradcheck(attend, leaves, fast_mode=tokens * d > 10)
+    assert torch.autograd.gradcheck(attend, leaves, fast_mode=tokens * d > 7)
 
 
 # --- zeros, extremes, low precision ---------------------------------------------------------------
@@ -214,20 +214,23 @@ def test_temperature_zero_is_the_mean(form):
 
 @FAST_FORMS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("d", [10, 30])
-def test_low_precision_errs_no_more_than_the_direct_form(form, dtype, d):
-    q, k, v = random_inputs(1, 2, 576, d, dtype=dtype)
-    temperature = torch.tensor([1.0, 2.0], dtype=dtype)
+@pytest.mark.parametrize("temperature", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize(("tokens", "d"), [(64, 30), (300, 10)], ids=["small", "blocked"])
+def test_low_precision_errs_no_more_than_the_direct_form(form, dtype, temperature, tokens, d):
+    q, k, v = random_inputs(1, 6, tokens, d, dtype=dtype)
+    tau = temperature * torch.linspace(0.8, 1.2, 6)  # float32: the direct form rounds its gradient least
     exact, exact_gradients = outputs_and_gradients(
-        taylor_direct, q.double(), k.double(), v.double(), temperature.double()
+        taylor_direct, *(x.double() for x in (q, k, v, tau)), probe_dtype=dtype
     )
-    y, gradients = outputs_and_gradients(form, q, k, v, temperature)
-    direct, direct_gradients = outputs_and_gradients(taylor_direct, q, k, v, temperature)
+    y, gradients = outputs_and_gradients(form, q, k, v, tau)
+    direct, direct_gradients = outputs_and_gradients(taylor_direct, q, k, v, tau)
     assert y.dtype == dtype
-    assert (y - exact).abs().max() <= 2 * (direct - exact).abs().max()
-    for ours, theirs, truth in zip(gradients[:3], direct_gradients[:3], exact_gradients[:3], strict=True):
+    for ours, theirs, truth in zip(
+        (y, *gradients[:3]), (direct, *direct_gradients[:3]), (exact, *exact_gradients[:3]), strict=True
+    ):
         assert (ours - truth).abs().max() <= 2 * (theirs - truth).abs().max()
-        assert (ours - truth).square().mean() <= 2 * (theirs - truth).square().mean()
+        assert (ours - truth).norm() <= 1.1 * (theirs - truth).norm()
+    assert (gradients[3] - exact_gradients[3]).norm() <= 1e-5 * exact_gradients[3].norm()  # not the dtype's
 
 
 @FAST_FORMS
@@ -236,6 +239,7 @@ def test_low_precision_errs_no_more_than_the_direct_form(form, dtype, d):
 def test_low_precision_survives_any_scale(form, dtype, scale):
     q, k, v = (scale * x for x in random_inputs(1, 1, 300, 10, dtype=dtype))
     q[..., 0, :] = 0
+    k[..., 1, :] = 0
     temperature = torch.ones(1, dtype=dtype)
     exact, exact_gradients = outputs_and_gradients(
         taylor_direct, q.double(), k.double(), v.double(), temperature.double()
@@ -321,8 +325,8 @@ def test_efficient_holds_at_most_48_mib_beside_its_results():
 def test_saved_bytes_grow_with_the_tokens():
     sizes = []
     for tokens in (2304, 36864):
-        with FakeTensorMode(), saved_bytes() as found:
-            q, k, v = (torch.zeros(1, 6, tokens, 30, requires_grad=True) for _ in range(3))
+        q, k, v = (torch.zeros(1, 6, tokens, 30, requires_grad=True) for _ in range(3))
+        with saved_bytes() as found:
             taylor_efficient(q, k, v)
         sizes.append(sum(found.values()))
     assert 12 * sizes[0] < sizes[1] <= 16 * 1.05 * sizes[0]

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir.attention import taylor_direct, taylor_efficient
 
@@ -22,6 +23,7 @@ from taylorir.kernels.triton_taylor import Launch, taylor_efficient_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = 1e-5  # relative, float32
+LOW_PRECISION = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -71,6 +73,25 @@ def assert_equals_reference(inputs, regions=None, reference_regions=None, tolera
     assert all(actual[name].dtype == x.dtype for name, x in zip(("dq", "dk", "dv"), inputs, strict=False))
 
 
+def assert_errs_like_plain_pytorch(inputs, regions=None) -> None:
+    """At most twice the error of the direct form, which computes in float32 and rounds its results.
+
+    Where the second order is much of a weight, dq and dk of bfloat16 are at 2.5 at most: beside the result's,
+    there are three roundings for the tensor cores, of the features twice and of the state.
+    The temperature is float32; its gradient may err by an epsilon of the dtype, twice its rounding.
+    """
+    dtype, temperature = inputs[0].dtype, inputs[3].max().item()
+    mask = None if regions is None else regions[..., None, :, None] == regions[..., None, None, :]
+    expected = reference(*inputs, regions)
+    kernel = with_gradients(lambda *qkvt: taylor_efficient_triton(*qkvt, regions), *inputs)
+    plain = with_gradients(lambda q, k, v, t: taylor_direct(q, k, v, temperature=t, mask=mask), *inputs)
+    for name in ("y", "dq", "dk", "dv"):
+        steep = dtype == torch.bfloat16 and temperature >= 5 and name in ("dq", "dk")
+        ratio = relative_error(kernel[name], expected[name]) / relative_error(plain[name], expected[name])
+        assert ratio <= (2.5 if steep else 2), (name, ratio)
+    assert relative_error(kernel["dtau"], expected["dtau"]) <= torch.finfo(dtype).eps
+
+
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
     """Fresh memory holds NaN, so that what a kernel forgets to write shows."""
@@ -88,7 +109,8 @@ def wide_tiles(monkeypatch):
     """Interpreting costs by the tile, so tests of many tokens take fewer."""
     if DEVICE == "cpu":
         launches = dict.fromkeys(("moments", "readout", "pullback"), Launch(512))
-        monkeypatch.setattr(triton_taylor, "CONFIGS_FLOAT32", dict.fromkeys((16, 32, 64), launches))
+        for configs in ("CONFIGS", "CONFIGS_FLOAT32"):
+            monkeypatch.setattr(triton_taylor, configs, dict.fromkeys((16, 32, 64), launches))
         monkeypatch.setattr(triton_taylor, "_ENOUGH_PROGRAMS", 4)
 
 
@@ -218,6 +240,15 @@ def test_float16_survives_large_values_and_gradients():
     assert all(relative_error(actual[name], expected[name]) < 3e-3 for name in expected)
 
 
+@pytest.mark.usefixtures("wide_tiles")
+@LOW_PRECISION
+@pytest.mark.parametrize("temperature", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("d", [10, 30])
+def test_low_precision_errs_at_most_twice_as_much_as_plain_pytorch(dtype, temperature, d):
+    """The interpreter rounds what the tensor cores of a GPU round."""
+    assert_errs_like_plain_pytorch(random_inputs((3, 64), d, dtype=dtype, temperature=temperature))
+
+
 @pytest.mark.parametrize("regions", [None, 3], ids=["whole", "regions"])
 def test_operators_are_registered_soundly(regions):
     q, k, v, tau, _ = random_inputs((2, 1, 20), 3)
@@ -249,18 +280,15 @@ def test_autocast():
 
 def test_saved_for_backward_has_no_features():
     """1 window of 2304, 6 heads, d = 30, float32: at most 8 MiB."""
-    q, k, v, tau, _ = random_inputs((6, 2304), 30)
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
-        saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        saved[x.untyped_storage()._cdata] = x.untyped_storage().nbytes()
         return x
 
-    launches = {name: Launch(256) for name in ("moments", "readout", "pullback")}
-    with pytest.MonkeyPatch.context() as patch, torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        if DEVICE == "cpu":
-            patch.setattr(triton_taylor, "CONFIGS_FLOAT32", {32: launches})
-        taylor_efficient_triton(q, k, v, tau)
+    with FakeTensorMode(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        q, k, v = (torch.empty(6, 2304, 30, device=DEVICE, requires_grad=True) for _ in range(3))
+        taylor_efficient_triton(q, k, v)
     assert 5 << 20 < sum(saved.values()) <= 8 << 20
 
 
@@ -307,20 +335,15 @@ assert row["shared_bytes"] <= 227 * 1024, row
 
 @pytest.mark.gpu
 @GPU
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-@pytest.mark.parametrize(("d", "temperature"), [(10, 1.0), (30, 1.0), (64, 1.0), (30, 4.0)])
+@LOW_PRECISION
+@pytest.mark.parametrize(
+    ("d", "temperature"), [(10, 1.0), (30, 1.0), (64, 1.0), (10, 5.0), (30, 5.0), (30, 20.0)]
+)
 @pytest.mark.parametrize("count", [None, 4], ids=["whole", "regions"])
-def test_low_precision_error_is_at_most_twice_that_of_plain_pytorch(dtype, d, temperature, count):
-    inputs = random_inputs((2, 2, 2304), d, dtype=dtype, temperature=temperature)
+def test_low_precision_on_a_gpu(dtype, d, temperature, count):
     regions = None if count is None else random_regions((2, 2304), count)
-    mask = None if regions is None else regions[..., None, :, None] == regions[..., None, None, :]
-    expected = reference(*inputs, regions)
-    kernel = with_gradients(lambda *qkvt: taylor_efficient_triton(*qkvt, regions), *inputs)
-    plain = with_gradients(lambda q, k, v, t: taylor_direct(q, k, v, temperature=t, mask=mask), *inputs)
-    for name in ("y", "dq", "dk", "dv"):
-        limit = 2 * relative_error(plain[name], expected[name])
-        assert relative_error(kernel[name], expected[name]) <= limit, name
-    assert relative_error(kernel["dtau"], expected["dtau"]) < 2e-2
+    inputs = random_inputs((2, 6, 2304), d, dtype=dtype, temperature=temperature)
+    assert_errs_like_plain_pytorch(inputs, regions)
 
 
 @pytest.mark.gpu

@@ -55,7 +55,7 @@ class _TaylorEfficient(torch.autograd.Function):
     @staticmethod
     @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
-        y = torch.empty_like(v)
+        y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
         inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
         states = []
         workspace = Workspace(temperature)
@@ -70,7 +70,7 @@ class _TaylorEfficient(torch.autograd.Function):
             states.append(state)
         ctx.save_for_backward(q, k, v, temperature, y, inverse, *states)
         ctx.segments, ctx.output_scale = segments, output_scale
-        return y
+        return y.to(v.dtype)
 
     @staticmethod
     @full_precision_once

@@ -38,7 +38,7 @@ class _TaylorDirect(torch.autograd.Function):
     @staticmethod
     @full_precision
     def forward(ctx, q, k, v, temperature, segments, output_scale):
-        y = torch.empty_like(v)
+        y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
         inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
         one = temperature.new_ones(())
         for tile in _tiles(q, segments):
@@ -55,7 +55,7 @@ class _TaylorDirect(torch.autograd.Function):
                 tile.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
         ctx.save_for_backward(q, k, v, temperature, y, inverse)
         ctx.segments, ctx.output_scale = segments, output_scale
-        return y
+        return y.to(v.dtype)
 
     @staticmethod
     @full_precision_once

@@ -193,13 +193,13 @@ def tune(case: Case, repeats: int = 15) -> list[dict[str, object]]:
 
     q, k, v, dy = (x.detach() for x in case.inputs())
     tau = torch.ones(case.num_heads, device=q.device)
-    y, den, high, low = triton_taylor.taylor_forward(q, k, v, tau, None)
-    width, out = padded(case.head_dim), torch.empty_like(q)
+    _, den, high, low = triton_taylor.taylor_forward(q, k, v, tau, None)
+    width, out, h = padded(case.head_dim), torch.empty_like(q), torch.zeros_like(den)
     launcher = triton_taylor._Launch(q, v, None)
     calls = {
-        "moments": lambda: launcher.moments(q, dy, y, den, tau, query=True),
+        "moments": lambda: launcher.moments(q, dy, den, h, tau, query=True),
         "readout": lambda: launcher.readout(q, tau, high, low, out, den, query=True),
-        "pullback": lambda: launcher.pullback(q, dy, y, den, tau, high, low, out, query=True),
+        "pullback": lambda: launcher.pullback(q, dy, den, h, tau, high, low, out, query=True),
     }
     rows = []
     for kernel, run in calls.items():

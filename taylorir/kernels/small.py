@@ -22,7 +22,7 @@ from torch import Tensor
 from taylorir.kernels.precision import full_precision, full_precision_once
 from taylorir.kernels.rows import EPSILON
 
-MAX_WEIGHTS = 1 << 16  # G N^2 up to which this is the faster way
+MAX_WEIGHTS = 1 << 19  # G N^2 up to which this is the faster way
 
 
 def taylor_direct_small(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, output_scale: float) -> Tensor:

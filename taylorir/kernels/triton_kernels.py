@@ -10,7 +10,7 @@ over the n tokens of a segment, and over repeated i, j:
                                    t = sum k,   G_ij = sum k_i k_j
     (K2)  read-out of q:           num = s + q_i A1_i + q_i q_j A2_ij / 2
                                    den = n + q_i t_i  + q_i q_j G_ij / 2,      y = num / den
-    (K3)  gradient of num, den:    g = dy / den,   h = - dy.y / den
+    (K3)  gradient of num, den:    g = dy / den,   h = - g.num / den
     (K4)  pull-back to q:          dq_i = A1_i.g + q_j A2_ij.g + h (t_i + G_ij q_j)
     (K5)  dual moments:            those of (q, g, h), with t = sum h q, G_ij = sum h q_i q_j
     (K6)  keys, from the dual:     dv = num of the read-out of k,   dk = pull-back of (k, v, 1)
@@ -18,9 +18,12 @@ over the n tokens of a segment, and over repeated i, j:
 
 ``moments_kernel`` is (K1) and (K5), ``readout_kernel`` (K2) and dv, ``pullback_kernel`` (K4), dk and (K7).
 
-Precision. Sums are float32. The rows enter the products as they are stored; 1 / |x|, tau and 1 / den multiply
-rows of the result, or the float32 side before it is rounded. So in bfloat16 features are rounded once. A few
-first-order products (A1, G) are taken in two parts, high and low, which costs little and keeps them exact.
+Precision. Sums are float32. Rows enter the products as they are stored; 1 / |x|, tau and 1 / den multiply
+rows of the result, or the features before they are rounded. So in bfloat16 three things are rounded: the
+features of (K1), A2, the features of (K2) or (K4). A1 and G are taken in two parts, high and low, which
+costs little and keeps them exact. (K3) takes num from the products of (K4), not from a rounded y, so that
+what these round cancels in dtau. Against the direct form, which rounds its results only, that errs at most
+twice as much, but 2.5 times in dq and dk where A2 is much of a weight (tau of 5 and more); tests hold both.
 Every sum has a fixed order: results are the same bits on every run.
 
 A2 is symmetric: ``moments_kernel`` and ``readout_kernel`` visit only pairs I <= J of blocks of 16 columns.
@@ -30,7 +33,7 @@ Shape legend
     D, C     d and d_v padded to 16, 32 or 64; columns beyond d and d_v read as zero
     BN       tokens of a tile;  PAIRS of 16-column blocks I <= J, 256 features each
     segment  tokens that see each other: a window, or one region of it (rows gathered through ``order``)
-    high     [states, H, D * D * C]              A2 in rows i * D + j, in the operand dtype OP
+    high     [states, H, D * D * C]              A2 in rows i * D + j, bfloat16 or float32 like x
     low      [states, H, D * (C + D) + D + C]    A1, G, t, s; float32
 """
 
@@ -95,26 +98,38 @@ def _inverse_norm(x):
 
 @triton.jit
 def _operand(x, OP: tl.constexpr, PRECISION: tl.constexpr):
-    """x as a matrix product takes it; for tf32, made by cutting bits off, rounded to nearest first."""
+    """x as a matrix product takes it.
+
+    PRECISION "bf16" is for the interpreter, which cannot multiply bfloat16: float32 rounded to its bits.
+    """
     x = x.to(OP)
-    if PRECISION == "tf32":
-        x = ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    if PRECISION == "bf16":
+        x = ((x.to(tl.int32, bitcast=True) + 0x8000) & -0x10000).to(tl.float32, bitcast=True)
     return x
 
 
 @triton.jit
 def _product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
     """sum + a b, accumulated in float32."""
-    return tl.dot(_operand(a, OP, PRECISION), _operand(b, OP, PRECISION), sum, input_precision=PRECISION)
+    INPUT: tl.constexpr = "ieee" if PRECISION == "bf16" else PRECISION
+    return tl.dot(_operand(a, OP, PRECISION), _operand(b, OP, PRECISION), sum, input_precision=INPUT)
 
 
 @triton.jit
 def _exact_product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
-    """sum + a b for rows a as stored and b in float32, with b in two parts where one would round it."""
+    """sum + a b for b in float32, taken in two parts where one would round it."""
     sum = _product(a, b, sum, OP, PRECISION)
-    if OP == tl.bfloat16 or PRECISION == "tf32":
+    if OP == tl.bfloat16 or PRECISION == "bf16":
         sum = _product(a, b - _operand(b, OP, PRECISION).to(tl.float32), sum, OP, PRECISION)
     return sum
+
+
+@triton.jit
+def _rounded(x, ptr, PRECISION: tl.constexpr):
+    """x in the dtype that ptr points to, rounded to nearest (the interpreter would cut bfloat16 off)."""
+    if PRECISION == "bf16":
+        x = _operand(x, tl.float32, PRECISION)
+    return x.to(ptr.dtype.element_ty)
 
 
 @triton.jit
@@ -130,8 +145,8 @@ def _block_pair(pair, BLOCKS: tl.constexpr):
 def moments_kernel(
     x_ptr,  # k, or q
     z_ptr,  # v, or dy
-    y_ptr,
     den_ptr,
+    h_ptr,
     tau_ptr,
     table_ptr,
     order_ptr,
@@ -141,15 +156,12 @@ def moments_kernel(
     x_sh,
     z_sb,
     z_sh,
-    y_sb,
-    y_sh,
     N,
     H,
     windows,
     segments,
     x_sn: tl.constexpr,
     z_sn: tl.constexpr,
-    y_sn: tl.constexpr,
     d: tl.constexpr,
     dv: tl.constexpr,
     D: tl.constexpr,
@@ -173,8 +185,8 @@ def moments_kernel(
     batch = (state // segments * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
-    y_ptr += batch * y_sb + head * y_sh
     den_ptr += (batch * H + head) * N
+    h_ptr += (batch * H + head) * N
     place = ((state * SPLITS + split) * H + head).to(tl.int64)
     high_ptr += place * (D * D * C)
     low_ptr += place * (D * (C + D) + D + C)
@@ -193,17 +205,17 @@ def moments_kernel(
             scale *= scale
             if QUERY:
                 scale /= tl.load(den_ptr + row, mask=inside, other=1.0)
-            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32) * scale[:, None]
-            left = _columns(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP)
-            right = _columns(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
+            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
+            left = _columns(x_ptr, row, inside, x_sn, d, I * 16, 16).to(tl.float32) * scale[None, :]
+            right = _columns(x_ptr, row, inside, x_sn, d, J * 16, 16).to(tl.float32)
             features = tl.reshape(left[:, None, :] * right[None, :, :], (256, BN))
             a2 = _product(features, z, a2, OP, PRECISION)
         r = tl.arange(0, 256)
         ij = (I * 16 + r // 16) * D + J * 16 + r % 16
         ji = (J * 16 + r % 16) * D + I * 16 + r // 16
-        tl.store(high_ptr + ij[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
+        tl.store(high_ptr + ij[:, None] * C + c[None, :], _rounded(a2, high_ptr, PRECISION))
         if I != J:
-            tl.store(high_ptr + ji[:, None] * C + c[None, :], a2.to(high_ptr.dtype.element_ty))
+            tl.store(high_ptr + ji[:, None] * C + c[None, :], _rounded(a2, high_ptr, PRECISION))
     else:
         i = tl.arange(0, D)
         a1 = tl.zeros((D, C), tl.float32)
@@ -216,9 +228,9 @@ def moments_kernel(
             scale = _inverse_norm(x) * tau
             z = _rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32)
             weight = tl.where(inside, 1.0, 0.0)
-            if QUERY:  # (K3)
+            if QUERY:
                 z *= (1.0 / tl.load(den_ptr + row, mask=inside, other=1.0))[:, None]
-                weight = -tl.sum(z * _rows(y_ptr, row, inside, y_sn, dv, 0, C).to(tl.float32), 1)
+                weight = tl.load(h_ptr + row, mask=inside, other=0.0)
             weighted = x.to(tl.float32) * (weight * scale)[:, None]
             transposed = tl.trans(x)
             a1 = _exact_product(transposed, z * scale[:, None], a1, OP, PRECISION)
@@ -306,15 +318,15 @@ def readout_kernel(
         tl.store(den_ptr + (batch * H + head) * N + row, den, mask=inside)
         num = num * (1.0 / den)[:, None]
     mask = inside[:, None] & (c[None, :] < dv)
-    tl.store(out_ptr + row[:, None] * out_sn + c[None, :], num.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + row[:, None] * out_sn + c[None, :], _rounded(num, out_ptr, PRECISION), mask=mask)
 
 
 @triton.jit
 def pullback_kernel(
     x_ptr,  # q, or k
     z_ptr,  # dy, or v
-    y_ptr,
     den_ptr,
+    h_ptr,  # written for queries
     tau_ptr,
     table_ptr,
     order_ptr,
@@ -326,8 +338,6 @@ def pullback_kernel(
     x_sh,
     z_sb,
     z_sh,
-    y_sb,
-    y_sh,
     dx_sb,
     dx_sh,
     N,
@@ -337,7 +347,6 @@ def pullback_kernel(
     tiles,
     x_sn: tl.constexpr,
     z_sn: tl.constexpr,
-    y_sn: tl.constexpr,
     dx_sn: tl.constexpr,
     d: tl.constexpr,
     dv: tl.constexpr,
@@ -359,9 +368,9 @@ def pullback_kernel(
     batch = (repetition * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
-    y_ptr += batch * y_sb + head * y_sh
     dx_ptr += batch * dx_sb + head * dx_sh
     den_ptr += (batch * H + head) * N
+    h_ptr += (batch * H + head) * N
     place = ((repetition * segments + segment) * H + head).to(tl.int64)
     high_ptr += place * (D * D * C)
     low_ptr += place * (D * (C + D) + D + C)
@@ -373,10 +382,8 @@ def pullback_kernel(
     z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
     weight = tl.where(inside, 1.0, 0.0)  # 1 of a key, 1 / den of a query
     h = weight
-    if QUERY:  # (K3)
+    if QUERY:
         weight /= tl.load(den_ptr + row, mask=inside, other=1.0)
-        y = _rows(y_ptr, row, inside, y_sn, dv, 0, C)
-        h = -weight * tl.sum(z.to(tl.float32) * y.to(tl.float32), 1)
     z = z.to(OP)
     x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
     inverse = _inverse_norm(x)
@@ -384,17 +391,23 @@ def pullback_kernel(
     scale = inverse * tau
 
     second = tl.zeros((BN, D), tl.float32)
-    for first in range(0, D, STEP):
-        left = _rows(x_ptr, row, inside, x_sn, d, first, STEP).to(OP)
+    for begin in range(0, D, STEP):
+        left = _rows(x_ptr, row, inside, x_sn, d, begin, STEP).to(OP)
         features = tl.reshape(left[:, :, None] * z[:, None, :], (BN, 256))
-        a2 = tl.load(high_ptr + (first * C + r)[:, None] + i[None, :] * (D * C))  # rows (j, c), columns i
+        a2 = tl.load(high_ptr + (begin * C + r)[:, None] + i[None, :] * (D * C))  # rows (j, c), columns i
         second = _product(features, a2, second, OP, PRECISION)
     a1 = tl.load(low_ptr + i[None, :] * C + c[:, None])
-    du = _exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    first = _exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    if QUERY:  # (K3), with num from the products at hand: what they round cancels in u.dx, thus in dtau
+        s = tl.load(low_ptr + D * (C + D) + D + c)
+        num = tl.sum(z.to(tl.float32) * s[None, :], 1)
+        num += scale * tl.sum(x.to(tl.float32) * (first + 0.5 * scale[:, None] * second), 1)
+        h = -weight * weight * num
+        tl.store(h_ptr + row, h, mask=inside)
     t = tl.load(low_ptr + D * (C + D) + i)
     gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
     xg = _exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION)
-    du = weight[:, None] * (du + scale[:, None] * second) + h[:, None] * (t[None, :] + scale[:, None] * xg)
+    du = weight[:, None] * (first + scale[:, None] * second) + h[:, None] * (t[None, :] + scale[:, None] * xg)
     unit = x.to(tl.float32) * inverse[:, None]
 
     along = tl.sum(unit * du, 1)
@@ -402,4 +415,4 @@ def pullback_kernel(
         tl.store(dtau_ptr + (repetition * tiles + tile) * H + head, tl.sum(along, 0))
     dx = (du - unit * along[:, None]) * scale[:, None]
     mask = inside[:, None] & (i[None, :] < d)
-    tl.store(dx_ptr + row[:, None] * dx_sn + i[None, :], dx.to(dx_ptr.dtype.element_ty), mask=mask)
+    tl.store(dx_ptr + row[:, None] * dx_sn + i[None, :], _rounded(dx, dx_ptr, PRECISION), mask=mask)

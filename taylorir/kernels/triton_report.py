@@ -20,7 +20,13 @@ import torch
 from taylorir.kernels.triton_taylor import CONFIGS, CONFIGS_FLOAT32, PRECISIONS, Launch, padded
 
 KERNELS = ("moments", "readout", "pullback")
-_POINTERS = {"low_ptr": "*fp32", "den_ptr": "*fp32", "tau_ptr": "*fp32", "dtau_ptr": "*fp32"}
+_POINTERS = {
+    "low_ptr": "*fp32",
+    "den_ptr": "*fp32",
+    "h_ptr": "*fp32",
+    "tau_ptr": "*fp32",
+    "dtau_ptr": "*fp32",
+}
 _TABLES = ("table_ptr", "order_ptr")
 _SHORT = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _ALIGNED = re.compile(r".*_(ptr|sb|sh)$")
@@ -63,7 +69,7 @@ def compile_report(
     width = padded(head_dim)
     launch = launch or (CONFIGS if low_precision else CONFIGS_FLOAT32)[width][kernel]
     constants = {
-        **dict.fromkeys(("x_sn", "z_sn", "y_sn", "out_sn", "dx_sn", "d", "dv"), head_dim),
+        **dict.fromkeys(("x_sn", "z_sn", "out_sn", "dx_sn", "d", "dv"), head_dim),
         **{"D": width, "C": width, "BN": launch.tile_size, "SPLITS": 1, "ORDERED": regions, "QUERY": query},
         **{"OP": tl.bfloat16 if low_precision else tl.float32, "PRECISION": PRECISIONS[dtype]},
     }

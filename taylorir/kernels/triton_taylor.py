@@ -1,7 +1,7 @@
 """The efficient form on a GPU: :mod:`triton_kernels` as PyTorch operators with gradients.
 
 ``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile``: one node each,
-whose fake versions know the shapes. Saved for backward: q, k, v, y, den [B, H, N] and the moments.
+whose fake versions know the shapes. Saved for backward: q, k, v, den [B, H, N] and the moments.
 
 Shape legend
     B windows of all images, H heads, N tokens, d width of q and k, d_v width of v and y
@@ -68,7 +68,7 @@ CONFIGS_FLOAT32: dict[int, dict[str, Launch]] = {
 
 
 # How float32 operands are multiplied; bfloat16 ones have one way.
-PRECISIONS = {torch.bfloat16: "ieee", torch.float16: "tf32", torch.float32: "tf32x3"}
+PRECISIONS = {torch.bfloat16: "ieee", torch.float16: "tf32x3", torch.float32: "tf32x3"}
 
 
 def is_available() -> bool:
@@ -135,7 +135,7 @@ def taylor_forward(
     y = _output_like(q, v.shape[-1])
     den = q.new_empty(q.shape[:-1], dtype=torch.float32)
     with launch.device():
-        high, low = launch.moments(k, v, y, den, tau, query=False)
+        high, low = launch.moments(k, v, den, den, tau, query=False)
         launch.readout(q, tau, high, low, y, den, query=True)
     return y, den, high, low
 
@@ -148,20 +148,20 @@ def taylor_backward(
     v: Tensor,
     tau: Tensor,
     regions: Tensor | None,
-    y: Tensor,
     den: Tensor,
     high: Tensor,
     low: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dv and dtau [H] (K3) to (K7)."""
     launch = _Launch(q, v, regions)
-    dy, q, k, v, y = map(_rows_dense, (dy, q, k, v, y))
+    dy, q, k, v = map(_rows_dense, (dy, q, k, v))
     dq, dk, dv = _output_like(q, q.shape[-1]), _output_like(k, k.shape[-1]), _output_like(v, v.shape[-1])
+    h = torch.empty_like(den)
     with launch.device():
-        dtau = launch.pullback(q, dy, y, den, tau, high, low, dq, query=True)
-        dual_high, dual_low = launch.moments(q, dy, y, den, tau, query=True)
+        dtau = launch.pullback(q, dy, den, h, tau, high, low, dq, query=True)
+        dual_high, dual_low = launch.moments(q, dy, den, h, tau, query=True)
         launch.readout(k, tau, dual_high, dual_low, dv, den, query=False)
-        launch.pullback(k, v, y, den, tau, dual_high, dual_low, dk, query=False)
+        launch.pullback(k, v, den, h, tau, dual_high, dual_low, dk, query=False)
     return dq, dk, dv, dtau
 
 
@@ -174,20 +174,20 @@ def _(q, k, v, tau, regions):
     else:
         states = torch.library.get_ctx().new_dynamic_size()
     D, C = padded(q.shape[-1]), padded(v.shape[-1])
-    high = q.new_empty((states, q.shape[1], D * D * C), dtype=_operand_dtype(q))
+    high = q.new_empty((states, q.shape[1], D * D * C), dtype=_state_dtype(q))
     low = q.new_empty((states, q.shape[1], D * (C + D) + D + C), dtype=torch.float32)
     return y, den, high, low
 
 
 @taylor_backward.register_fake
-def _(dy, q, k, v, tau, regions, y, den, high, low):
+def _(dy, q, k, v, tau, regions, den, high, low):
     dq, dk, dv = (_output_like(_rows_dense(x), x.shape[-1]) for x in (q, k, v))
     return dq, dk, dv, torch.empty_like(tau)
 
 
 def _save_for_backward(ctx, inputs, output):
     q, k, v, tau, regions = inputs
-    ctx.save_for_backward(q, k, v, tau, regions, *output)
+    ctx.save_for_backward(q, k, v, tau, regions, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
@@ -212,15 +212,16 @@ class _Launch:
         self.B, self.H, self.N, self.d = q.shape
         self.dv = v.shape[-1]
         self.D, self.C = padded(self.d), padded(self.dv)
-        self.dtype = _operand_dtype(q)
-        self.precision = PRECISIONS[q.dtype]
-        self.configs = (CONFIGS if self.dtype == torch.bfloat16 else CONFIGS_FLOAT32)[max(self.D, self.C)]
+        self.state_dtype = _state_dtype(q)
+        self.bfloat16 = q.dtype == torch.bfloat16
+        self.configs = (CONFIGS if self.bfloat16 else CONFIGS_FLOAT32)[max(self.D, self.C)]
+        self.precision = "bf16" if self.bfloat16 and _interpreted() else PRECISIONS[q.dtype]
         self.regions = regions
 
     def device(self):
         return torch.cuda.device(self.place) if self.place.type == "cuda" else contextlib.nullcontext()
 
-    def moments(self, x, z, y, den, tau, *, query: bool) -> tuple[Tensor, Tensor]:
+    def moments(self, x, z, den, h, tau, *, query: bool) -> tuple[Tensor, Tensor]:
         """high and low of (k, v), or with ``query`` the dual ones of (q, dy / den)."""
         config, D, C = self.configs["moments"], self.D, self.C
         windows, segments, _, table, order = self._tables(config)
@@ -228,17 +229,17 @@ class _Launch:
         states = self.B // windows * segments
         programs = states * self.H * jobs
         splits = max(1, min(_ENOUGH_PROGRAMS // programs, self.N // (4 * config.tile_size)))
-        dtype = self.dtype if splits == 1 else torch.float32
+        dtype = self.state_dtype if splits == 1 else torch.float32
         high = x.new_empty((states, splits, self.H, D * D * C), dtype=dtype)
         low = x.new_empty((states, splits, self.H, D * (C + D) + D + C), dtype=torch.float32)
         self.kernels.moments_kernel[(programs * splits,)](
-            x, z, y, den, tau, table, order, high, low,
-            *_outer(x, z, y), self.N, self.H, windows, segments,
-            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), SPLITS=splits, **self._flags(config, query),
+            x, z, den, h, tau, table, order, high, low,
+            *_outer(x, z), self.N, self.H, windows, segments,
+            x_sn=x.stride(2), z_sn=z.stride(2), SPLITS=splits, **self._flags(config, query),
         )  # fmt: skip
         if splits == 1:
             return high[:, 0], low[:, 0]
-        return high.sum(1).to(self.dtype), low.sum(1)
+        return high.sum(1).to(self.state_dtype), low.sum(1)
 
     def readout(self, x, tau, high, low, out, den, *, query: bool) -> None:
         """y and den into ``out`` and ``den``, or without ``query`` dv into ``out``."""
@@ -250,15 +251,15 @@ class _Launch:
             x_sn=x.stride(2), out_sn=out.stride(2), **self._flags(config, query),
         )  # fmt: skip
 
-    def pullback(self, x, z, y, den, tau, high, low, dx, *, query: bool) -> Tensor:
-        """dq (returns dtau [H] too), or without ``query`` dk, into ``dx``."""
+    def pullback(self, x, z, den, h, tau, high, low, dx, *, query: bool) -> Tensor:
+        """dq into ``dx`` and (K3) into ``h`` (returns dtau [H]), or without ``query`` dk into ``dx``."""
         config = self.configs["pullback"]
         windows, segments, tiles, table, order = self._tables(config, cut=True)
         dtau = tau.new_empty((self.B // windows * tiles if query else 1, self.H))
         self.kernels.pullback_kernel[(self.B // windows * tiles * self.H,)](
-            x, z, y, den, tau, table, order, high, low, dx, dtau,
-            *_outer(x, z, y, dx), self.N, self.H, windows, segments, tiles,
-            x_sn=x.stride(2), z_sn=z.stride(2), y_sn=y.stride(2), dx_sn=dx.stride(2),
+            x, z, den, h, tau, table, order, high, low, dx, dtau,
+            *_outer(x, z, dx), self.N, self.H, windows, segments, tiles,
+            x_sn=x.stride(2), z_sn=z.stride(2), dx_sn=dx.stride(2),
             **self._flags(config, query),
         )  # fmt: skip
         return dtau.sum(0)
@@ -276,7 +277,8 @@ class _Launch:
     def _flags(self, config: Launch, query: bool) -> dict:
         import triton.language as tl
 
-        operand = tl.bfloat16 if self.dtype == torch.bfloat16 else tl.float32
+        # float16 lacks the range for gradients of moments; the interpreter cannot multiply bfloat16
+        operand = tl.bfloat16 if self.bfloat16 and not _interpreted() else tl.float32
         shape = {"d": self.d, "dv": self.dv, "D": self.D, "C": self.C, "BN": config.tile_size}
         kind = {
             "ORDERED": self.regions is not None,
@@ -296,10 +298,9 @@ def padded(width: int) -> int:
     return max(16, 1 << (width - 1).bit_length())
 
 
-def _operand_dtype(q: Tensor) -> torch.dtype:
-    """What the matrix products take. float16 lacks the range for gradients of moments, so goes as tf32, which
-    has its precision; the interpreter cannot multiply bfloat16."""
-    return torch.bfloat16 if q.dtype == torch.bfloat16 and not _interpreted() else torch.float32
+def _state_dtype(q: Tensor) -> torch.dtype:
+    """What A2 is kept in: bfloat16 as it enters the products, else float32."""
+    return torch.bfloat16 if q.dtype == torch.bfloat16 else torch.float32
 
 
 def _outer(*tensors: Tensor) -> list[int]:

@@ -121,7 +121,7 @@ def crop_panels(
 
 
 def upscaled_crop(images: Iterable[NamedImage], upscale: int, *, size: int = 128) -> dict[str, np.ndarray]:
-    """What ``taylorir upscale`` makes of a photograph: the crop that gains most over bicubic, by title.
+    """What ``taylorir upscale`` makes of a photograph, by title: the crop whose squared error falls most.
 
     Raises:
         ValueError: no weights for the factor, or no image holds a crop.
@@ -133,7 +133,9 @@ def upscaled_crop(images: Iterable[NamedImage], upscale: int, *, size: int = 128
         for model in (BICUBIC, network)
     )
     hr = {name: pair[1] for name, pair in pairs.items()}
-    best = rank_crops(hr, bicubic, ours, size=size, border=upscale).iloc[0]
+    ranked = rank_crops(hr, bicubic, ours, size=size, border=upscale)
+    fall = 10 ** (-ranked["psnr_first"] / 10) - 10 ** (-ranked["psnr_second"] / 10)
+    best = ranked.loc[fall.idxmax()]
     name = best["image"]
     pictures = {"your picture": pairs[name][0], "bicubic": bicubic[name]}
     pictures |= {"taylorir upscale": ours[name], "the truth": hr[name]}

@@ -124,7 +124,7 @@ OUT_OF_MEMORY = 77
 
 VALIDATION = [
     Point(model, method, checkpoint, window, size, 2, mode)
-    for model, window, size in (("S", 8, 48), ("S", 24, 48))
+    for model, window, size in (("S", 8, 24), ("S", 16, 32))
     for mode in ("train", "infer")
     for method in METHODS
     for checkpoint in (False, True)

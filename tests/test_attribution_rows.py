@@ -108,3 +108,10 @@ def test_command_adds_rows(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, [*arguments, "--patches", "1"]).exit_code == 0
     rows = pd.read_csv(out)  # the rows of other weights are gone
     assert rows.weights.tolist() == [weights_digest(untrained_network("untrained_softmax_w8"))]
+
+
+def test_stored_rows_belong_to_the_stored_weights():
+    rows = rows_module.stored_rows()
+    for name, weights in rows.groupby("network").weights:
+        (network,) = named_networks([name]).values()
+        assert set(weights) == {weights_digest(network)}, f"{name}: its rows are of other weights"

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic_shapes
 
 from taylorir.attention import crossover_flops
 from taylorir.images import write_atomic
@@ -59,7 +60,7 @@ class ExportableAttention(nn.Module):
         if shift:
             x = torch.cat((x[:, shift:], x[:, :shift]), 1)
             x = torch.cat((x[:, :, shift:], x[:, :, :shift]), 2)
-        x = x.reshape(batch, rows, size, columns, size, channels).permute(0, 1, 3, 2, 4, 5)
+        x = _copied(x.reshape(batch, rows, size, columns, size, channels).permute(0, 1, 3, 2, 4, 5))
         qkv = attention.qkv(x.reshape(batch, rows * columns, self.tokens, channels))
         qkv = qkv.reshape(batch, rows * columns, self.tokens, 3, attention.num_heads, self.head_dim)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # [B, n, heads, N, d]
@@ -67,8 +68,8 @@ class ExportableAttention(nn.Module):
             q, k = rope_2d(q, size, size), rope_2d(k, size, size)
         labels = self.labels(rows, columns) if shift else None
         y = self.taylor_attention(q, k, v, labels) if self.taylor else self.softmax(q, k, v, labels)
-        y = y.transpose(2, 3).reshape(batch, rows, columns, size, size, channels).permute(0, 1, 3, 2, 4, 5)
-        y = y.reshape(batch, height, width, channels)
+        y = _copied(y.transpose(2, 3)).reshape(batch, rows, columns, size, size, channels)
+        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, height, width, channels)
         if shift:
             y = torch.cat((y[:, height - shift :], y[:, : height - shift]), 1)
             y = torch.cat((y[:, :, width - shift :], y[:, :, : width - shift]), 2)
@@ -155,6 +156,11 @@ def _reflected(length: int, multiple: int) -> Tensor:
     return torch.minimum(index, torch.where(last > 0, period - index, 0))
 
 
+def _copied(x: Tensor) -> Tensor:
+    """Always a copy, so that the tracer need not ask whether one is needed: with one window it is not."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def _meet(labels: Tensor) -> Tensor:
     """[n, 1, N, N]: which tokens of a window attend to each other."""
     return (labels[:, :, None] == labels[:, None, :])[:, None]
@@ -175,7 +181,8 @@ def export_program(model: SwinIR) -> ExportedProgram:
     side = network.multiple
     example = torch.rand(1, 3, side + side // 2 + 1, 2 * side + side // 2 + 2)
     free = {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    with torch.no_grad():
+    # Oblivious: or else "one row of windows" becomes a case of its own, which the graph refuses.
+    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(network, (example,), dynamic_shapes={"lr": free}, strict=False)
 
 

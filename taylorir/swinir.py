@@ -391,7 +391,7 @@ class SwinIR(nn.Module):
             if key.endswith(_OFFICIAL_BUFFERS) and own.get(key) != value.shape
         ]
         if other:
-            logger.info("ignored %d buffers of another window, the first being %s", len(other), other[0])
+            logger.warning("ignored %d buffers of another window, the first being %s", len(other), other[0])
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def learned_state_dict(self) -> dict[str, Tensor]:

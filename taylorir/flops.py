@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from taylorir.allocations import record
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
 from taylorir.memory import Point, build
 from taylorir.provenance import provenance
 from taylorir.taylorswinir import taylor_efficient_published
+from taylorir.tracing import run_once
 
 FORMS = {
     "softmax_naive": softmax_attention,
@@ -105,7 +107,11 @@ def network_flops(point: Point) -> dict[str, int]:
     with torch.device("meta"):
         model = build(point).train(point.mode == "train")
         image = torch.empty(point.batch, 3, point.lr_size, point.lr_size)
-    with torch.set_grad_enabled(point.mode == "train"), FlopCounterMode(display=False) as counter:
+    with (
+        torch.set_grad_enabled(point.mode == "train"),
+        record(run=run_once),  # shapes are worked out once, as blocks are alike
+        FlopCounterMode(display=False) as counter,
+    ):
         sr = model(image)
         if point.mode == "train":
             sr.sum().backward()

@@ -1,6 +1,6 @@
 """Which crops a gallery shows, by rule and never by hand, and what each method makes of them.
 
-``python -m taylorir.gallery book/_static/upscale.webp 2`` makes a picture of the README, as ``make picture`` does.
+``make picture`` calls ``python -m taylorir.gallery book/_static/upscale.webp 2`` for the README.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import torch
 import typer
 
 from taylorir.attribution import FOLD, centre_patch, local_attribution
-from taylorir.images import write_atomic
+from taylorir.files import write_atomic
 from taylorir.provenance import provenance
 from taylorir.tiles import peak_resident_memory
 from taylorir.variants import build_model

@@ -30,7 +30,8 @@ from taylorir.attribution import (
 )
 from taylorir.datasets import NamedImage, load_images
 from taylorir.evaluate import load_model
-from taylorir.images import imresize, to_tensor, write_atomic
+from taylorir.files import one_line, write_atomic
+from taylorir.images import imresize, to_tensor
 from taylorir.provenance import provenance
 from taylorir.variants import build_model
 
@@ -262,7 +263,7 @@ def main() -> None:
     try:
         app(prog_name="python -m taylorir.attribution_rows")
     except (ValueError, OSError) as error:
-        typer.echo(f"taylorir: error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"taylorir: error: {one_line(error)}", err=True)
         raise SystemExit(2) from None
 
 

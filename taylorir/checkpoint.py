@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from taylorir.config import ModelConfig, config_from_json, config_to_json
-from taylorir.images import write_atomic
+from taylorir.files import write_atomic
 from taylorir.variants import build_from_config
 
 logger = logging.getLogger(__name__)

@@ -108,7 +108,7 @@ def evaluate(
     from taylorir.datasets import image_files
     from taylorir.evaluate import evaluate as measure
     from taylorir.evaluate import load_model
-    from taylorir.images import write_atomic
+    from taylorir.files import write_atomic
     from taylorir.upscale import check_writable
 
     _check_upscale(upscale)

@@ -199,7 +199,7 @@ def _finish(rows: pd.DataFrame, shown: tuple[str, ...], out: Path | None, quiet:
     if not quiet and columns:
         typer.echo(rows[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if out is not None:
-        from taylorir.images import write_atomic
+        from taylorir.files import write_atomic
 
         content = rows.to_csv(index=False, lineterminator="\n").encode()
         write_atomic(out, lambda file: file.write(content))

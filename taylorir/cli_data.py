@@ -43,7 +43,7 @@ def data_check(
 ) -> None:
     """Say which images are canonical, differ or are missing, by the hash of their RGB pixels."""
     from taylorir.datasets import data_root as find_root
-    from taylorir.images import write_atomic
+    from taylorir.files import write_atomic
     from taylorir.manifest import check_root
 
     chosen = find_root(root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from taylorir.images import write_atomic
+from taylorir.files import write_atomic
 
 CURVE_COLUMNS = (
     "step",

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 import pooch
 from tqdm import tqdm
 
-from taylorir.images import READABLE_SUFFIXES, write_atomic
+from taylorir.files import write_atomic
+from taylorir.images import READABLE_SUFFIXES
 from taylorir.manifest import CANONICAL, ImageHash, SetEntry, check_file, set_files
 
 MAX_FILE_BYTES = 16 * 2**20  # of one image; the largest in the manifest has 2.4 MB

@@ -31,7 +31,7 @@ import typer
 from taylorir.checkpoint import load_checkpoint
 from taylorir.datasets import NamedImage
 from taylorir.evaluate import evaluate
-from taylorir.images import write_atomic
+from taylorir.files import one_line, write_atomic
 from taylorir.patches import load_training_images
 from taylorir.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
 from taylorir.provenance import PROVENANCE_COLUMNS, provenance
@@ -277,7 +277,7 @@ def main() -> None:
     try:
         code = typer.main.get_command(app).main(prog_name="taylorir.experiments", standalone_mode=False)
     except (ValueError, OSError) as error:
-        sys.exit(f"taylorir: error: {' '.join(str(error).split())}")
+        sys.exit(f"taylorir: error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)

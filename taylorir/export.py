@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
 
 from taylorir.attention import crossover_flops
-from taylorir.images import write_atomic
+from taylorir.files import write_atomic
 from taylorir.position import rope_2d
 from taylorir.swinir import SwinIR, WindowAttention
 

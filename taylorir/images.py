@@ -14,13 +14,14 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps
+
+from taylorir.files import one_line, write_atomic
 
 MAX_PIXELS = 100_000_000
 READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -100,11 +101,11 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
                 picture.load()
                 ImageOps.exif_transpose(picture, in_place=True)
         except _DAMAGED as error:
-            raise ValueError(f"{path} is damaged or cut short: {_one_line(error)}") from None
+            raise ValueError(f"{path} is damaged or cut short: {one_line(error)}") from None
         try:
             return _to_8_bit(picture)
         except _DAMAGED as error:
-            raise ValueError(f"{path}: {_one_line(error)}") from None
+            raise ValueError(f"{path}: {one_line(error)}") from None
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
@@ -182,38 +183,6 @@ def write_image(
         options |= {"quality": quality, "subsampling": 0, "format": "JPEG"}
     picture = Image.fromarray(np.ascontiguousarray(image))
     write_atomic(path, lambda file: picture.save(file, **options))
-
-
-def write_atomic(path: str | os.PathLike, write: Callable[[BytesIO], object]) -> None:
-    """Write through a hidden neighbour that is renamed when complete and removed when anything fails.
-
-    Args:
-        path: the file to be.
-        write: called with the open binary file.
-
-    Raises:
-        OSError: the file cannot be written; the message names ``path``, not the neighbour.
-        ValueError: ``write`` refused the content.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with partial.open("wb") as file:
-                write(file)
-            os.replace(partial, path)
-        except OSError as error:
-            reason = error.strerror or _one_line(error)
-            raise type(error)(f"cannot write {path}: {reason}") from None
-        except (ValueError, struct.error) as error:
-            raise ValueError(f"cannot write {path}: {_one_line(error)}") from None
-    finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # --------------------------------------------------------------------------------------------- MATLAB bicubic

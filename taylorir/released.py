@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taylorir.files import one_line
 from taylorir.swinir import SwinIR
 from taylorir.variants import ModelConfig, build_from_config
 
@@ -33,7 +34,7 @@ def load_released(path: str | os.PathLike) -> SwinIR:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit SwinIR: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{path} does not fit SwinIR: {one_line(error)[:200]}") from None
     return model.eval()
 
 

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from taylorir.datasets import NamedImage, load_images
 from taylorir.degradations import DEGRADATIONS, degrade
 from taylorir.evaluate import load_model, super_resolve
-from taylorir.images import mod_crop, rgb_to_y, write_atomic
+from taylorir.files import write_atomic
+from taylorir.images import mod_crop, rgb_to_y
 from taylorir.metrics import psnr, ssim
 from taylorir.provenance import PROVENANCE_COLUMNS, provenance
 

@@ -34,7 +34,7 @@ from taylorir.checkpoint import (
 )
 from taylorir.curve import Curve
 from taylorir.datasets import NamedImage, sample_split
-from taylorir.images import write_atomic
+from taylorir.files import write_atomic
 from taylorir.patches import HeldOut, PatchPool, load_training_images
 from taylorir.provenance import provenance
 from taylorir.run_control import (

@@ -10,7 +10,8 @@ import numpy as np
 from torch import nn
 
 from taylorir.evaluate import DEFAULT_OVERLAP, super_resolve
-from taylorir.images import WRITABLE_SUFFIXES, imresize, open_picture, write_atomic, write_image
+from taylorir.files import one_line, write_atomic
+from taylorir.images import WRITABLE_SUFFIXES, imresize, open_picture, write_image
 
 SMALLEST_SIDE = 8
 
@@ -168,7 +169,7 @@ def upscale_folder(
         try:
             notes = upscale_one(file, result)
         except (ValueError, OSError, MemoryError) as error:
-            failures[file.name] = " ".join(str(error).split()) or type(error).__name__
+            failures[file.name] = one_line(error)
             report(f"{file.name}: FAILED, {failures[file.name]}")
         else:
             report(f"{file.name} -> {result}" + (f" ({'; '.join(notes)})" if notes else ""))

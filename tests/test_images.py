@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from taylorir.files import write_atomic
 from taylorir.images import (
     imresize,
     mod_crop,
@@ -20,7 +21,6 @@ from taylorir.images import (
     rgb_to_y,
     to_image,
     to_tensor,
-    write_atomic,
     write_image,
 )
 from tests.pictures import noise, png_header

@@ -26,7 +26,8 @@ BOOK = ROOT / "book"
 
 # Some modules may import few others of the package, or none.
 MAY_IMPORT = {
-    "taylorir.images": set(),
+    "taylorir.files": set(),
+    "taylorir.images": {"taylorir.files"},
     "taylorir.metrics": set(),
     "taylorir.provenance": set(),
     "taylorir.report": set(),

@@ -42,103 +42,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _span(table_ptr, t, N, BN: tl.constexpr, ORDERED: tl.constexpr):
-    """Tile t: its segment and window, its first token, the end and the number of the segment's tokens."""
-    if ORDERED:
-        segment = tl.load(table_ptr + 5 * t)
-        window = tl.load(table_ptr + 5 * t + 1)
-        start = tl.load(table_ptr + 5 * t + 2)
-        end = tl.load(table_ptr + 5 * t + 3)
-        count = tl.load(table_ptr + 5 * t + 4)
-    else:
-        segment = t * 0
-        window = t * 0
-        start = t * BN
-        end = t * 0 + N
-        count = t * 0 + N
-    return segment, window, start, end, count
-
-
-@triton.jit
-def _tokens(order_ptr, window, first, end, N, BN: tl.constexpr, ORDERED: tl.constexpr):
-    """Rows of the tokens first .. first + BN - 1, and which of them lie before the end."""
-    n = first + tl.arange(0, BN)
-    inside = n < end
-    if ORDERED:
-        n = tl.load(order_ptr + window * N + n, mask=inside, other=0)
-    return n, inside
-
-
-@triton.jit
-def _rows(ptr, row, inside, stride: tl.constexpr, width: tl.constexpr, first, W: tl.constexpr):
-    """Columns first .. first + W - 1 of the rows: [BN, W], zero outside."""
-    column = first + tl.arange(0, W)
-    mask = inside[:, None] & (column[None, :] < width)
-    return tl.load(ptr + row[:, None] * stride + column[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
-def _columns(ptr, row, inside, stride: tl.constexpr, width: tl.constexpr, first, W: tl.constexpr):
-    """The same as [W, BN]."""
-    column = first + tl.arange(0, W)
-    mask = inside[None, :] & (column[:, None] < width)
-    return tl.load(ptr + row[None, :] * stride + column[:, None], mask=mask, other=0.0)
-
-
-@triton.jit
-def _inverse_norm(x):
-    """1 / |x| of each row; zero where |x| is not above 1e-12, so that a zero vector stays zero."""
-    x = x.to(tl.float32)
-    square = tl.sum(x * x, 1)
-    safe = square > 1e-24
-    return tl.where(safe, tl.rsqrt(tl.where(safe, square, 1.0)), 0.0)
-
-
-@triton.jit
-def _operand(x, OP: tl.constexpr, PRECISION: tl.constexpr):
-    """x as a matrix product takes it.
-
-    PRECISION "bf16" is for the interpreter, which cannot multiply bfloat16: float32 rounded to its bits.
-    """
-    x = x.to(OP)
-    if PRECISION == "bf16":
-        x = ((x.to(tl.int32, bitcast=True) + 0x8000) & -0x10000).to(tl.float32, bitcast=True)
-    return x
-
-
-@triton.jit
-def _product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
-    """sum + a b, accumulated in float32."""
-    INPUT: tl.constexpr = "ieee" if PRECISION == "bf16" else PRECISION
-    return tl.dot(_operand(a, OP, PRECISION), _operand(b, OP, PRECISION), sum, input_precision=INPUT)
-
-
-@triton.jit
-def _exact_product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
-    """sum + a b for b in float32, taken in two parts where one would round it."""
-    sum = _product(a, b, sum, OP, PRECISION)
-    if OP == tl.bfloat16 or PRECISION == "bf16":
-        sum = _product(a, b - _operand(b, OP, PRECISION).to(tl.float32), sum, OP, PRECISION)
-    return sum
-
-
-@triton.jit
-def _rounded(x, ptr, PRECISION: tl.constexpr):
-    """x in the dtype that ptr points to, rounded to nearest (the interpreter would cut bfloat16 off)."""
-    if PRECISION == "bf16":
-        x = _operand(x, tl.float32, PRECISION)
-    return x.to(ptr.dtype.element_ty)
-
-
-@triton.jit
-def _block_pair(pair, BLOCKS: tl.constexpr):
-    """The pair-th of (0, 0), (0, 1), (1, 1), (0, 2), ...: block I <= J."""
-    J = pair * 0
-    for b in tl.static_range(1, BLOCKS):
-        J += tl.where(pair >= b * (b + 1) // 2, 1, 0)
-    return pair - J * (J + 1) // 2, J
+from taylorir.kernels.triton_parts import (
+    block_pair,
+    exact_product,
+    inverse_norm,
+    load_columns,
+    load_rows,
+    load_span,
+    load_tokens,
+    product,
+    rounded,
+)
 
 
 @triton.jit
@@ -181,7 +95,7 @@ def moments_kernel(
     head = pid // (PAIRS + 1) % H
     split = pid // ((PAIRS + 1) * H) % SPLITS
     state = pid // ((PAIRS + 1) * H * SPLITS)  # repetition of the windows * segments + segment
-    _segment, window, start, end, count = _span(table_ptr, state % segments, N, 0, ORDERED)
+    _segment, window, start, end, count = load_span(table_ptr, state % segments, N, 0, ORDERED)
     batch = (state // segments * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
@@ -197,25 +111,25 @@ def moments_kernel(
     c = tl.arange(0, C)
 
     if job < PAIRS:
-        I, J = _block_pair(job, BLOCKS)
+        I, J = block_pair(job, BLOCKS)
         a2 = tl.zeros((256, C), tl.float32)
         for first in range(begin, end, BN):
-            row, inside = _tokens(order_ptr, window, first, end, N, BN, ORDERED)
-            scale = _inverse_norm(_rows(x_ptr, row, inside, x_sn, d, 0, D)) * tau
+            row, inside = load_tokens(order_ptr, window, first, end, N, BN, ORDERED)
+            scale = inverse_norm(load_rows(x_ptr, row, inside, x_sn, d, 0, D)) * tau
             scale *= scale
             if QUERY:
                 scale /= tl.load(den_ptr + row, mask=inside, other=1.0)
-            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
-            left = _columns(x_ptr, row, inside, x_sn, d, I * 16, 16).to(tl.float32) * scale[None, :]
-            right = _columns(x_ptr, row, inside, x_sn, d, J * 16, 16).to(tl.float32)
+            z = load_rows(z_ptr, row, inside, z_sn, dv, 0, C)
+            left = load_columns(x_ptr, row, inside, x_sn, d, I * 16, 16).to(tl.float32) * scale[None, :]
+            right = load_columns(x_ptr, row, inside, x_sn, d, J * 16, 16).to(tl.float32)
             features = tl.reshape(left[:, None, :] * right[None, :, :], (256, BN))
-            a2 = _product(features, z, a2, OP, PRECISION)
+            a2 = product(features, z, a2, OP, PRECISION)
         r = tl.arange(0, 256)
         ij = (I * 16 + r // 16) * D + J * 16 + r % 16
         ji = (J * 16 + r % 16) * D + I * 16 + r // 16
-        tl.store(high_ptr + ij[:, None] * C + c[None, :], _rounded(a2, high_ptr, PRECISION))
+        tl.store(high_ptr + ij[:, None] * C + c[None, :], rounded(a2, high_ptr, PRECISION))
         if I != J:
-            tl.store(high_ptr + ji[:, None] * C + c[None, :], _rounded(a2, high_ptr, PRECISION))
+            tl.store(high_ptr + ji[:, None] * C + c[None, :], rounded(a2, high_ptr, PRECISION))
     else:
         i = tl.arange(0, D)
         a1 = tl.zeros((D, C), tl.float32)
@@ -223,18 +137,18 @@ def moments_kernel(
         s = tl.zeros((C,), tl.float32)
         t = tl.zeros((D,), tl.float32)
         for first in range(begin, end, BN):
-            row, inside = _tokens(order_ptr, window, first, end, N, BN, ORDERED)
-            x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
-            scale = _inverse_norm(x) * tau
-            z = _rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32)
+            row, inside = load_tokens(order_ptr, window, first, end, N, BN, ORDERED)
+            x = load_rows(x_ptr, row, inside, x_sn, d, 0, D)
+            scale = inverse_norm(x) * tau
+            z = load_rows(z_ptr, row, inside, z_sn, dv, 0, C).to(tl.float32)
             weight = tl.where(inside, 1.0, 0.0)
             if QUERY:
                 z *= (1.0 / tl.load(den_ptr + row, mask=inside, other=1.0))[:, None]
                 weight = tl.load(h_ptr + row, mask=inside, other=0.0)
             weighted = x.to(tl.float32) * (weight * scale)[:, None]
             transposed = tl.trans(x)
-            a1 = _exact_product(transposed, z * scale[:, None], a1, OP, PRECISION)
-            gram = _exact_product(transposed, weighted * scale[:, None], gram, OP, PRECISION)
+            a1 = exact_product(transposed, z * scale[:, None], a1, OP, PRECISION)
+            gram = exact_product(transposed, weighted * scale[:, None], gram, OP, PRECISION)
             s += tl.sum(z, 0)
             t += tl.sum(weighted, 0)
         tl.store(low_ptr + i[:, None] * C + c[None, :], a1)
@@ -281,44 +195,44 @@ def readout_kernel(
     head = pid % H
     tile = pid // H % tiles
     repetition = pid // (H * tiles)
-    segment, window, start, end, count = _span(table_ptr, tile, N, BN, ORDERED)
+    segment, window, start, end, count = load_span(table_ptr, tile, N, BN, ORDERED)
     batch = (repetition * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     out_ptr += batch * out_sb + head * out_sh
     place = ((repetition * segments + segment) * H + head).to(tl.int64)
     high_ptr += place * (D * D * C)
     low_ptr += place * (D * (C + D) + D + C)
-    row, inside = _tokens(order_ptr, window, start, end, N, BN, ORDERED)
+    row, inside = load_tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
     r = tl.arange(0, 256)
 
-    x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
-    scale = _inverse_norm(x)
+    x = load_rows(x_ptr, row, inside, x_sn, d, 0, D)
+    scale = inverse_norm(x)
     if QUERY:
         scale *= tl.load(tau_ptr + head)
     second = tl.zeros((BN, C), tl.float32)
     for pair in range(PAIRS):
-        I, J = _block_pair(pair, BLOCKS)
+        I, J = block_pair(pair, BLOCKS)
         factor = tl.where(I == J, 0.5, 1.0).to(OP)  # off the diagonal a pair stands for (I, J) and (J, I)
-        left = _rows(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP) * factor
-        right = _rows(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
+        left = load_rows(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP) * factor
+        right = load_rows(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
         features = tl.reshape(left[:, :, None] * right[:, None, :], (BN, 256))
         a2 = tl.load(high_ptr + ((I * 16 + r // 16) * D + J * 16 + r % 16)[:, None] * C + c[None, :])
-        second = _product(features, a2, second, OP, PRECISION)
+        second = product(features, a2, second, OP, PRECISION)
     a1 = tl.load(low_ptr + i[:, None] * C + c[None, :])
     s = tl.load(low_ptr + D * (C + D) + D + c)
-    num = _exact_product(x, a1, tl.zeros((BN, C), tl.float32), OP, PRECISION)
+    num = exact_product(x, a1, tl.zeros((BN, C), tl.float32), OP, PRECISION)
     num = s[None, :] + scale[:, None] * (num + scale[:, None] * second)
     if QUERY:
         t = tl.load(low_ptr + D * (C + D) + i)
         gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
-        xg = _exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION) * scale[:, None]
+        xg = exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION) * scale[:, None]
         den = count + scale * tl.sum(x.to(tl.float32) * (t[None, :] + 0.5 * xg), 1)
         tl.store(den_ptr + (batch * H + head) * N + row, den, mask=inside)
         num = num * (1.0 / den)[:, None]
     mask = inside[:, None] & (c[None, :] < dv)
-    tl.store(out_ptr + row[:, None] * out_sn + c[None, :], _rounded(num, out_ptr, PRECISION), mask=mask)
+    tl.store(out_ptr + row[:, None] * out_sn + c[None, :], rounded(num, out_ptr, PRECISION), mask=mask)
 
 
 @triton.jit
@@ -364,7 +278,7 @@ def pullback_kernel(
     head = pid % H
     tile = pid // H % tiles
     repetition = pid // (H * tiles)
-    segment, window, start, end, _count = _span(table_ptr, tile, N, BN, ORDERED)
+    segment, window, start, end, _count = load_span(table_ptr, tile, N, BN, ORDERED)
     batch = (repetition * windows + window).to(tl.int64)
     x_ptr += batch * x_sb + head * x_sh
     z_ptr += batch * z_sb + head * z_sh
@@ -374,30 +288,30 @@ def pullback_kernel(
     place = ((repetition * segments + segment) * H + head).to(tl.int64)
     high_ptr += place * (D * D * C)
     low_ptr += place * (D * (C + D) + D + C)
-    row, inside = _tokens(order_ptr, window, start, end, N, BN, ORDERED)
+    row, inside = load_tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
     r = tl.arange(0, 256)
 
-    z = _rows(z_ptr, row, inside, z_sn, dv, 0, C)
+    z = load_rows(z_ptr, row, inside, z_sn, dv, 0, C)
     weight = tl.where(inside, 1.0, 0.0)  # 1 of a key, 1 / den of a query
     h = weight
     if QUERY:
         weight /= tl.load(den_ptr + row, mask=inside, other=1.0)
     z = z.to(OP)
-    x = _rows(x_ptr, row, inside, x_sn, d, 0, D)
-    inverse = _inverse_norm(x)
+    x = load_rows(x_ptr, row, inside, x_sn, d, 0, D)
+    inverse = inverse_norm(x)
     tau = tl.load(tau_ptr + head) if QUERY else 1.0
     scale = inverse * tau
 
     second = tl.zeros((BN, D), tl.float32)
     for begin in range(0, D, STEP):
-        left = _rows(x_ptr, row, inside, x_sn, d, begin, STEP).to(OP)
+        left = load_rows(x_ptr, row, inside, x_sn, d, begin, STEP).to(OP)
         features = tl.reshape(left[:, :, None] * z[:, None, :], (BN, 256))
         a2 = tl.load(high_ptr + (begin * C + r)[:, None] + i[None, :] * (D * C))  # rows (j, c), columns i
-        second = _product(features, a2, second, OP, PRECISION)
+        second = product(features, a2, second, OP, PRECISION)
     a1 = tl.load(low_ptr + i[None, :] * C + c[:, None])
-    first = _exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    first = exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
     if QUERY:  # (K3), with num from the products at hand: what they round cancels in u.dx, thus in dtau
         s = tl.load(low_ptr + D * (C + D) + D + c)
         num = tl.sum(z.to(tl.float32) * s[None, :], 1)
@@ -406,7 +320,7 @@ def pullback_kernel(
         tl.store(h_ptr + row, h, mask=inside)
     t = tl.load(low_ptr + D * (C + D) + i)
     gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
-    xg = _exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION)
+    xg = exact_product(x, gram, tl.zeros((BN, D), tl.float32), OP, PRECISION)
     du = weight[:, None] * (first + scale[:, None] * second) + h[:, None] * (t[None, :] + scale[:, None] * xg)
     unit = x.to(tl.float32) * inverse[:, None]
 
@@ -415,4 +329,4 @@ def pullback_kernel(
         tl.store(dtau_ptr + (repetition * tiles + tile) * H + head, tl.sum(along, 0))
     dx = (du - unit * along[:, None]) * scale[:, None]
     mask = inside[:, None] & (i[None, :] < d)
-    tl.store(dx_ptr + row[:, None] * dx_sn + i[None, :], _rounded(dx, dx_ptr, PRECISION), mask=mask)
+    tl.store(dx_ptr + row[:, None] * dx_sn + i[None, :], rounded(dx, dx_ptr, PRECISION), mask=mask)

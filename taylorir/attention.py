@@ -28,6 +28,7 @@ from taylorir.kernels.direct import taylor_direct_blocked
 from taylorir.kernels.precision import compute_dtype, without_autocast
 from taylorir.kernels.rows import EPSILON
 from taylorir.kernels.segments import in_segments
+from taylorir.kernels.small import is_small, taylor_direct_small
 
 
 def softmax_attention(
@@ -179,8 +180,12 @@ def taylor_attention(
         )
     uses_triton(backend, q, v)
     regions = check_regions(regions, q)
-    tau = check_temperature(temperature, q, compute_dtype(q))
-    return in_segments(taylor_direct_blocked, q, k, v, tau, regions, _output_scale(q, scale_output))
+    tau = temperature if type(temperature) is float else check_temperature(temperature, q, compute_dtype(q))
+    scale = _output_scale(q, scale_output)
+    if regions is None and is_small(q):
+        return taylor_direct_small(q, k, v, tau, scale)
+    tau = check_temperature(tau, q, compute_dtype(q))
+    return in_segments(taylor_direct_blocked, q, k, v, tau, regions, scale)
 
 
 def crossover_flops(head_dim: int) -> int:

@@ -145,7 +145,7 @@ def table(
         formats: format specification by column of ``rows``, e.g. ``{"psnr_y": ".2f", "saving": ".0%"}``.
         caption: one sentence above the table: what it shows, with units.
         columns: what to show, in order; a mapping also gives each column its heading. All but the provenance
-            columns if left out.
+            columns if left out. A cell that names one of ``METHODS`` shows its label.
         best: ``{"psnr_y": "max", "peak_memory_mib": "min"}`` sets the best value of a column in bold.
         note: small print below; by default where the rows were measured, if they say so.
 
@@ -213,7 +213,7 @@ def _is(value: Any, winner: float | None) -> bool:
 
 def _cell_text(value: Any, specification: str | None) -> str:
     if isinstance(value, str):
-        return value
+        return METHODS[value].label if value in METHODS else value
     if pd.isna(value):
         return "–"
     return format(value, specification) if specification else str(value)

@@ -46,8 +46,8 @@ def random_inputs(*shape, v_width=None, dtype=torch.float64, seed=0, requires_gr
 
 
 def outputs_and_gradients(form, q, k, v, temperature, probe_dtype=None, **options):
-    leaves = [x.detach().requires_grad_() for x in (q, k, v, temperature)]
-    y = form(*leaves[:3], temperature=leaves[3], **options)
+    leaves = [x.detach().requires_grad_() for x in (q, k, v, temperature) if isinstance(x, torch.Tensor)]
+    y = form(*leaves[:3], temperature=leaves[3] if leaves[3:] else temperature, **options)
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     gradients = torch.autograd.grad(y, leaves, probe.to(probe_dtype or y.dtype).to(y.dtype))
     return y.detach(), gradients
@@ -210,6 +210,21 @@ def test_temperature_zero_is_the_mean(form):
     torch.testing.assert_close(y, v.mean(2, keepdim=True).expand_as(y), rtol=0, atol=1e-14)
     _, expected = outputs_and_gradients(taylor_direct, q, k, v, torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(gradients, expected, rtol=0, atol=1e-14)
+
+
+@FAST_FORMS
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)], ids=str)
+@pytest.mark.parametrize("scale_output", [False, True])
+def test_temperature_as_a_float_is_the_same_for_each_head(form, batch, scale_output):
+    q, k, v = random_inputs(*batch, 3, 9, 4)
+    y, gradients = outputs_and_gradients(form, q, k, v, 2.5, scale_output=scale_output)
+    tau = torch.full((3,), 2.5, dtype=torch.float64)
+    expected, with_tau = outputs_and_gradients(taylor_direct, q, k, v, tau, scale_output=scale_output)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients, with_tau[:3], rtol=0, atol=1e-12)
+    y, gradients = outputs_and_gradients(form, q, k, v, tau, scale_output=scale_output)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients, with_tau, rtol=0, atol=1e-12)
 
 
 @FAST_FORMS

@@ -50,6 +50,12 @@ def test_table_shows_the_columns_asked_for_under_their_headings():
     assert markup.index(">N<") < markup.index(">who<") and "psnr" not in markup and "Measured" not in markup
 
 
+def test_table_shows_methods_by_the_label_that_figures_use():
+    markup = report.table(ROWS)._repr_html_()
+    assert ">softmax, as in SwinIR<" in markup and ">Taylor, efficient, ours<" in markup
+    assert "softmax_naive" not in markup and "taylor_efficient" not in markup
+
+
 @pytest.mark.parametrize("wrong", [{"columns": ["psnrr"]}, {"formats": {"x": ".2f"}}, {"best": {"y": "max"}}])
 def test_table_refuses_columns_that_are_not_there(wrong):
     with pytest.raises(ValueError, match="no column"):

@@ -25,6 +25,34 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         TypeError: not tensors, not floating, or of different dtypes.
         ValueError: shapes that do not fit, or different devices.
     """
+    alike = _alike(q, k, v)
+    if not alike:
+        _check_unlike(q, k, v)
+    if in_autocast(q):
+        q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
+    for name, x in () if alike else (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name} must have the dtype of q, expected {q.dtype}, got {x.dtype}")
+    return q, k, v
+
+
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether nothing is wrong with q, k and v at first sight; a small window has no time for more."""
+    return (
+        isinstance(q, Tensor)
+        and isinstance(k, Tensor)
+        and isinstance(v, Tensor)
+        and q.shape == k.shape == v.shape
+        and q.dtype == k.dtype == v.dtype
+        and q.device == k.device == v.device
+        and q.is_floating_point()
+        and q.ndim > 2
+        and q.numel() > 0
+    )
+
+
+def _check_unlike(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """All checks but that of the dtypes against each other."""
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a tensor [..., H, N, d], got {type(x).__name__}")
@@ -41,12 +69,6 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if v.shape[:-1] != q.shape[:-1]:
         expected = [*q.shape[:-1], "d_v"]
         raise ValueError(f"v must have the tokens of q, expected {expected}, got {list(v.shape)}")
-    if in_autocast(q):
-        q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
-    for name, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype:
-            raise TypeError(f"{name} must have the dtype of q, expected {q.dtype}, got {x.dtype}")
-    return q, k, v
 
 
 def check_temperature(temperature: float | Tensor, q: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from taylorir.kernels.precision import full_precision, full_precision_once
 from taylorir.kernels.rows import add_product, inverse_norm, multiply
-from taylorir.kernels.segments import Segment, Tile, is_whole, tiles
-from taylorir.kernels.small import MAX_WEIGHTS, taylor_direct_small
+from taylorir.kernels.segments import Segment, Tile, tiles
 
 MAX_CHUNK = 1024
 
@@ -29,8 +28,6 @@ def taylor_direct_blocked(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
 ) -> Tensor:
     """As :func:`taylorir.kernels.chunked.taylor_efficient_chunked`, with time quadratic in N."""
-    if q.shape[0] * q.shape[1] * q.shape[2] ** 2 <= MAX_WEIGHTS and is_whole(segments):
-        return taylor_direct_small(q, k, v, temperature, output_scale)
     return _TaylorDirect.apply(q, k, v, temperature, segments, output_scale)
 
 

@@ -19,7 +19,9 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 def in_autocast(x: Tensor) -> bool:
     """Whether autocast is on for the device of x."""
     kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if kind not in ("cpu", "cuda") and not torch.amp.is_autocast_available(kind):
+        return False
+    return torch.is_autocast_enabled(kind)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -47,11 +49,12 @@ def full_precision(method: Callable) -> Callable:
 
 def full_precision_once(method: Callable) -> Callable:
     """Decorator of ``backward``: :func:`full_precision`, and an error if it is differentiated again."""
-    method = full_precision(method)
-    guarded = once_differentiable(method)
+    guarded = once_differentiable(full_precision(method))
 
     @functools.wraps(method)
     def wrapped(ctx, dy: Tensor):
-        return guarded(ctx, dy) if torch.is_grad_enabled() else method(ctx, dy)
+        if torch.is_grad_enabled() or in_autocast(dy):
+            return guarded(ctx, dy)
+        return method(ctx, dy)
 
     return wrapped

@@ -89,11 +89,6 @@ def whole_windows(batch: int, num_tokens: int) -> list[Segment]:
     return [Segment(slice(0, batch), slice(0, num_tokens))]
 
 
-def is_whole(segments: list[Segment]) -> bool:
-    """Whether there is one segment of whole windows, thus of all of them."""
-    return len(segments) == 1 and isinstance(segments[0].tokens, slice)
-
-
 def segments_of(regions: Tensor) -> list[Segment]:
     """The segments of integer labels [B, N]: windows of equal labels are taken together.
 

@@ -92,7 +92,8 @@ class _TaylorSmall(torch.autograd.Function):
         dtau = None
         if tau is not None:
             dq.mul_(tau)
-            dtau = along[0].flatten(0, -4).sum((0, 2, 3)).view(tau.shape) if ctx.needs_input_grad[3] else None
+            if ctx.needs_input_grad[3]:
+                dtau = along[0].sum((-2, -1)).view(-1, len(tau)).sum(0).view(tau.shape)
         return dq, dk, dv, dtau, None, None
 
 

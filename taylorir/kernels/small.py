@@ -20,7 +20,7 @@ import math
 import torch
 from torch import Tensor
 
-from taylorir.kernels.precision import compute_dtype, full_precision, full_precision_once
+from taylorir.kernels.precision import compute_dtype, full_precision_once, without_autocast
 from taylorir.kernels.rows import EPSILON
 
 MAX_WEIGHTS = 1 << 19  # G N^2 up to which this is the faster way
@@ -42,37 +42,36 @@ def taylor_direct_small(
     given = isinstance(temperature, Tensor)
     factor, tau = (1.0, temperature.view(-1, 1, 1)) if given else (temperature, None)
     dtype = compute_dtype(q)
-    if q.dtype == dtype:
-        return _TaylorSmall.apply(q, k, v, tau, factor, output_scale)
-    wide = (x.to(dtype) for x in (q, k, v))
-    return _TaylorSmall.apply(*wide, tau, factor, output_scale).to(q.dtype)
+    with without_autocast(q):
+        if q.dtype == dtype:
+            return _TaylorSmall.apply(q, k, v, tau, factor, output_scale)
+        wide = (x.to(dtype) for x in (q, k, v))
+        return _TaylorSmall.apply(*wide, tau, factor, output_scale).to(q.dtype)
 
 
 class _TaylorSmall(torch.autograd.Function):
     @staticmethod
-    @full_precision
     def forward(ctx, q, k, v, tau, factor, output_scale):
         units = torch.stack((q.mT, k.mT))
         inverse = torch.threshold_((units * units).sum(-2, keepdim=True), EPSILON**2, math.inf).rsqrt_()
         queries, keys = units.mul_(inverse).flatten(1, -3).unbind()
-        if tau is not None:
-            queries = _times(queries, tau)
+        scaled = queries if tau is None else _times(queries, tau)
         one = units.new_ones(())
-        scores = torch.baddbmm(one, keys.mT, queries, alpha=factor)
+        scores = torch.baddbmm(one, keys.mT, scaled, alpha=factor)
         weights = torch.addcmul(one, scores, scores)
         b = weights.sum(1, keepdim=True)
-        y = torch.bmm(v.flatten(0, -3).mT, weights).div_(b)
+        values = v.flatten(0, -3)
+        y = torch.bmm(values.mT, weights).div_(b)
         if output_scale != 1:
             y.mul_(output_scale)
-        ctx.save_for_backward(units, inverse, tau, v, b, y, one)
+        ctx.save_for_backward(units, queries, keys, inverse, tau, values, b, y, one)
         ctx.factor, ctx.output_scale = factor, output_scale
         return y.mT.view(v.shape)
 
     @staticmethod
     @full_precision_once
     def backward(ctx, dy):
-        units, inverse, tau, v, b, y, one = ctx.saved_tensors
-        queries, keys = units.flatten(1, -3).unbind()
+        units, queries, keys, inverse, tau, values, b, y, one = ctx.saved_tensors
         if tau is not None:
             queries = _times(queries, tau)
         da = dy.flatten(0, -3).mT / b
@@ -80,9 +79,9 @@ class _TaylorSmall(torch.autograd.Function):
         if ctx.output_scale != 1:
             da.mul_(ctx.output_scale)
         scores = torch.baddbmm(one, keys.mT, queries, alpha=ctx.factor)
-        dscores = torch.baddbmm(minus_db, v.flatten(0, -3), da, beta=-2, alpha=2).mul_(scores)
+        dscores = torch.baddbmm(minus_db, values, da, beta=-2, alpha=2).mul_(scores)
         weights = torch.addcmul(one, scores, scores)
-        dv = torch.bmm(da, weights.mT).mT.view(v.shape)
+        dv = torch.bmm(da, weights.mT).mT.view(dy.shape)
         dunits = torch.empty_like(units)
         dqueries, dkeys = dunits.flatten(1, -3).unbind()
         torch.baddbmm(one, keys, dscores, beta=0, alpha=ctx.factor, out=dqueries)

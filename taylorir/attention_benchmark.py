@@ -54,12 +54,15 @@ SHAPES = (
 GROWTH_SHAPES = (Shape(2304, 6, 30), Shape(36864, 6, 30))
 
 
-def speed_rows(shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seed: int = 0) -> pd.DataFrame:
+def speed_rows(
+    shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seconds: float = 0.5, seed: int = 0
+) -> pd.DataFrame:
     """Time SDPA and TaylorShift by turns.
 
     Args:
         shapes: what to time, in float32.
-        rounds: times that each call is timed, after one that is not.
+        rounds: times that each call is timed at least, after one that is not.
+        seconds: time to go on for, so that calls of less than a millisecond get more rounds.
         seed: of the inputs.
 
     Returns:
@@ -74,7 +77,7 @@ def speed_rows(shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seed: int =
             for direction in ("forward", "forward + backward")
             for name, attention in (("sdpa", scaled_dot_product_attention), ("taylor", taylor_attention))
         }
-        times = _by_turns(calls, rounds)
+        times = _by_turns(calls, rounds, seconds)
         for direction, bar in (("forward", shape.forward_bar), ("forward + backward", shape.backward_bar)):
             sdpa, taylor = times["sdpa", direction], times["taylor", direction]
             row = {**_columns(shape), "pass": direction}
@@ -82,7 +85,7 @@ def speed_rows(shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seed: int =
                 low, median, high = np.quantile(values, (0.2, 0.5, 0.8)) * 1e3
                 row |= {f"{name}_ms": median, f"{name}_ms_q20": low, f"{name}_ms_q80": high}
             ratio = float(np.median(sdpa) / np.median(taylor))
-            rows.append(row | {"ratio": ratio, "bar": bar, "rounds": rounds} | provenance(seed=seed))
+            rows.append(row | {"ratio": ratio, "bar": bar, "rounds": len(sdpa)} | provenance(seed=seed))
     return pd.DataFrame(rows)
 
 
@@ -149,15 +152,20 @@ def _call(
     return lambda: torch.autograd.grad(attention(q, k, v), (q, k, v), gradient)
 
 
-def _by_turns(calls: dict[object, Callable[[], object]], rounds: int) -> dict[object, list[float]]:
-    """Seconds of each call in each round, after a round that does not count."""
+def _by_turns(
+    calls: dict[object, Callable[[], object]], rounds: int, seconds: float = 0.0
+) -> dict[object, list[float]]:
+    """Seconds of each call in each round, for at least that many, after a round that does not count."""
     times: dict[object, list[float]] = {name: [] for name in calls}
-    for counts in [False] + [True] * rounds:
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds
+    while rounds > 0 or time.perf_counter() < end:
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if counts:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(time.perf_counter() - start)
+        rounds -= 1
     return times
 
 

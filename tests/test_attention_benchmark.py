@@ -14,7 +14,7 @@ SMALL = Shape(20, 2, 3, windows=2, forward_bar=2.0)
 
 
 def test_a_row_for_each_pass():
-    rows = speed_rows([SMALL], rounds=3)
+    rows = speed_rows([SMALL], rounds=3, seconds=0)
     assert rows["pass"].tolist() == ["forward", "forward + backward"]
     assert rows[["windows", "num_heads", "num_tokens", "head_dim"]].values.tolist() == [[2, 2, 20, 3]] * 2
     assert rows["bar"].tolist()[0] == 2.0 and pd.isna(rows["bar"][1])
@@ -27,7 +27,7 @@ def test_a_row_for_each_pass():
 def test_ratio_is_of_medians(monkeypatch):
     times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0]}
 
-    def by_turns(calls, rounds):
+    def by_turns(calls, rounds, seconds):
         return {call: times[call[0]] for call in calls}
 
     monkeypatch.setattr(attention_benchmark, "_by_turns", by_turns)

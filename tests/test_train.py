@@ -237,10 +237,9 @@ def test_a_run_stopped_by_time_goes_on_to_the_same_bits(tmp_path):
 
 
 LONG = dataclasses.replace(CONFIG, num_iters=200, eval_every=100)
-FORKS = multiprocessing.get_context(
-    "forkserver"
-)  # each run a process of its own that has torch from the start
-FORKS.set_forkserver_preload(["taylorir.train"])
+# Each run a process of its own that has torch from the start, and what torch imports for an optimiser.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["taylorir.train", "torch._dynamo"])
 
 
 def go_on(folder: Path) -> None:

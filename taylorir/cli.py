@@ -29,7 +29,12 @@ app.add_typer(data_app, name="data")
 Upscale = Annotated[int, typer.Option(help="Factor: 2, 3, 4 or 8.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Tile = Annotated[str, typer.Option(help='LR pixels a side, "auto" (from the memory), or "none".')]
-Overlap = Annotated[int, typer.Option(help="Least number of LR pixels that neighbouring tiles share.")]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        help="Least number of LR pixels that neighbouring tiles share. Default: two windows, at least 32."
+    ),
+]
 Memory = Annotated[
     str | None, typer.Option(help="Memory that the process may take with --tile auto, e.g. 2GiB.")
 ]
@@ -93,7 +98,7 @@ def evaluate(
     upscale: Upscale = 2,
     data_root: DataRoot = None,
     tile: Tile = "none",
-    overlap: Overlap = 32,
+    overlap: Overlap = None,
     memory: Memory = None,
     self_ensemble: Ensemble = False,
     padding: Annotated[str, typer.Option(help="reflect, or flip as in SwinIR's test script.")] = "reflect",
@@ -156,7 +161,7 @@ def upscale(
         typer.Option(help="As in evaluate. Default: the best weights in data/weights for the factor."),
     ] = None,
     tile: Tile = "auto",
-    overlap: Overlap = 32,
+    overlap: Overlap = None,
     memory: Memory = None,
     self_ensemble: Ensemble = False,
     precision: Precision = "auto",

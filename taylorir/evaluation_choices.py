@@ -2,20 +2,26 @@
 
 The protocol is that of :func:`taylorir.evaluate.evaluate`. A choice changes what is compared (the crop, the
 LR image) or how (the border, the channel, the rounding); all else stays.
+
+``python -m taylorir.evaluation_choices --out data/results/tiles.csv`` measures what tiles change.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import typer
 from PIL import Image
 from torch import nn
 
-from taylorir.datasets import NamedImage, image_files, iterate_images
-from taylorir.evaluate import super_resolve, window_pixels
+from taylorir.datasets import NamedImage, image_files, iterate_images, load_images
+from taylorir.evaluate import default_overlap, load_model, super_resolve, window_pixels
+from taylorir.files import write_atomic
 from taylorir.images import imresize, mod_crop, open_picture, rgb_to_y
 from taylorir.metrics import psnr, ssim
 from taylorir.provenance import provenance
@@ -234,3 +240,22 @@ def measure_tiling(
             | where
         )
     return pd.DataFrame(rows)
+
+
+TILES = {"swinir_mini_x2_s0": 192, "taylorswinir_mini_x2_s0": 288}
+"""Weights, and a tile side on their grid of windows that cuts 512 x 512 pixels into nine and four."""
+
+
+def _main(out: Annotated[Path, typer.Option(help="CSV to write.")]) -> None:
+    """Tiled against untiled on the 512 x 512 sample image: an overlap of a window, and the default."""
+    lr = load_images("samples_held_out")[0].image
+    rows = []
+    for name, tile in TILES.items():
+        model = load_model(name)
+        overlaps = (window_pixels(model), default_overlap(model))
+        rows.append(measure_tiling(model, name, lr, [(tile, overlap) for overlap in overlaps], progress=True))
+    write_atomic(out, lambda stream: pd.concat(rows).to_csv(stream, index=False))
+
+
+if __name__ == "__main__":
+    typer.run(_main)

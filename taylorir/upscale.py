@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from taylorir.evaluate import DEFAULT_OVERLAP, super_resolve
+from taylorir.evaluate import super_resolve
 from taylorir.files import one_line, write_atomic
 from taylorir.images import WRITABLE_SUFFIXES, imresize, open_picture, write_image
 
@@ -23,7 +23,7 @@ def upscale_file(
     *,
     upscale: int,
     tile: int | str | None = "auto",
-    overlap: int = DEFAULT_OVERLAP,
+    overlap: int | None = None,
     memory: int | str | None = None,
     self_ensemble: bool = False,
     precision: str = "float32",

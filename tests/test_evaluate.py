@@ -14,9 +14,18 @@ from torch import nn
 
 from taylorir.checkpoint import save_weights
 from taylorir.datasets import NamedImage, load_images, make_pair
-from taylorir.evaluate import default_model, dihedral, dihedral_inverse, evaluate, load_model, super_resolve
+from taylorir.evaluate import (
+    default_model,
+    default_overlap,
+    dihedral,
+    dihedral_inverse,
+    evaluate,
+    load_model,
+    super_resolve,
+)
 from taylorir.evaluation_choices import CHOICES, choice_effects, mean_with_own_grey, measure_choices
 from taylorir.images import imresize, rgb_to_y, to_image
+from taylorir.manifest import DATA_FOLDER
 from taylorir.metrics import psnr, ssim
 from taylorir.tiles import auto_tile, blend_strips, parse_memory, plan_axis, resident_memory
 from taylorir.variants import build_model
@@ -195,6 +204,20 @@ def test_what_one_tile_covers_alone_is_the_network_on_that_tile(tiny):
     first = torch.cat(strips, dim=1)
     assert first.shape == (3, 128, 128) and axis.starts == (0, 24)
     torch.testing.assert_close(first[:, :48, :48], alone[:, :48, :48], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "overlap"), [("swinir_tiny_x2", 32), ("taylorswinir_s_x2", 96)])
+def test_tiles_share_two_windows_unless_told(name, overlap):
+    with torch.device("meta"):
+        assert default_overlap(build_model(name)) == overlap
+    assert default_overlap(Nearest()) == 32
+
+
+def test_measured_tiles_show_no_seam_with_the_default_overlap():
+    rows = pd.read_csv(DATA_FOLDER / "results" / "tiles.csv")
+    default = rows.sort_values("overlap").groupby("model").tail(1)
+    assert sorted(default["overlap"]) == [32, 96]
+    assert (default["psnr"] >= 50).all() and (default["near_border"] <= 2 * default["elsewhere"]).all()
 
 
 def test_tiled_is_close_to_whole_and_shows_no_seam(tiny):

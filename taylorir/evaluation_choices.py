@@ -243,7 +243,7 @@ def measure_tiling(
 
 
 TILES = {"swinir_mini_x2_s0": 192, "taylorswinir_mini_x2_s0": 288}
-"""Weights, and a tile side on their grid of windows that cuts 512 x 512 pixels into nine and four."""
+"""Weights, and a tile side on their grid of windows, smaller than 512."""
 
 
 def _main(out: Annotated[Path, typer.Option(help="CSV to write.")]) -> None:

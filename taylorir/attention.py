@@ -180,11 +180,13 @@ def taylor_attention(
         )
     uses_triton(backend, q, v)
     regions = check_regions(regions, q)
-    tau = temperature if type(temperature) is float else check_temperature(temperature, q, compute_dtype(q))
     scale = _output_scale(q, scale_output)
-    if regions is None and is_small(q):
+    small = regions is None and is_small(q)
+    if small and type(temperature) is float:  # which costs nothing, where a tensor would cost a call
+        return taylor_direct_small(q, k, v, temperature, scale)
+    tau = check_temperature(temperature, q, compute_dtype(q))
+    if small:
         return taylor_direct_small(q, k, v, tau, scale)
-    tau = check_temperature(tau, q, compute_dtype(q))
     return in_segments(taylor_direct_blocked, q, k, v, tau, regions, scale)
 
 

@@ -26,6 +26,11 @@ def memory_label(method: str, checkpoint: bool) -> str:
     return style_of(method).label + (", checkpointed" if checkpoint else "")
 
 
+def memory_labels(rows: pd.DataFrame) -> list[str]:
+    """``memory_label`` of each row, from its columns method and checkpoint."""
+    return [memory_label(m, c) for m, c in zip(rows["method"], rows["checkpoint"], strict=True)]
+
+
 def memory_matrix(
     rows: pd.DataFrame, column: str = "window_size", value: str = "peak_memory_mib"
 ) -> pd.DataFrame:
@@ -36,9 +41,7 @@ def memory_matrix(
         column: what the columns are.
         value: what the cells hold.
     """
-    named = rows.assign(
-        method=[memory_label(m, c) for m, c in zip(rows["method"], rows["checkpoint"], strict=True)]
-    )
+    named = rows.assign(method=memory_labels(rows))
     matrix = named.pivot(index="method", columns=column, values=value)
     matrix = matrix.loc[list(dict.fromkeys(named["method"]))]
     matrix.columns = [str(name) for name in matrix.columns]
@@ -68,7 +71,7 @@ def plot_memory(rows: pd.DataFrame, x: str, *, xlabel: str, title: str = "") -> 
 
 def plot_parts(rows: pd.DataFrame, *, title: str = "") -> Figure:
     """Where the bytes go at the peak: a stacked bar a row."""
-    labels = [memory_label(m, c) for m, c in zip(rows["method"], rows["checkpoint"], strict=True)]
+    labels = memory_labels(rows)
     figure, axes = subplots(figsize=(8.4, 0.42 * len(rows) + 1.4))
     left = np.zeros(len(rows))
     for part, color in PARTS.items():

@@ -171,6 +171,25 @@ def slopes(rows: pd.DataFrame, *, smallest: float, value: str = "latency_ms") ->
     return pd.DataFrame(found)
 
 
+def network_ratios(rows: pd.DataFrame, *, value: str = "cpu_ms") -> pd.Series:
+    """Times of networks over those of the efficient form, between rows of one session only.
+
+    A session is what was measured at one commit on one day; where there are several, the last one counts.
+
+    Args:
+        rows: of ``taylorir benchmark time``.
+        value: the column of times.
+
+    Returns:
+        Ratios by mode, lr_size, method, window_size and window_size_ours, the window of the efficient form.
+    """
+    session = ["mode", "lr_size", "commit", "date"]
+    pairs = rows.merge(rows[rows["method"] == "taylor_efficient"], on=session, suffixes=("", "_ours"))
+    pairs["ratio"] = pairs[value] / pairs[f"{value}_ours"]
+    key = ["mode", "lr_size", "method", "window_size", "window_size_ours"]
+    return pairs.sort_values("date", kind="stable").groupby(key)["ratio"].last()
+
+
 def loglog_slope(sizes: Sequence[float], times: Sequence[float]) -> float:
     """Slope of log(time) against log(size) by least squares: 1 is linear, 2 is quadratic.
 

@@ -13,7 +13,14 @@ from taylorir import timing
 from taylorir.benchmark import ATTENTION, Network, attention_methods, attention_rows, network_rows
 from taylorir.flops import FORMS, cost_parity, counted_flops, network_flops, parity_rows, product_flops
 from taylorir.memory import Point
-from taylorir.report_cost import loglog_slope, measured_crossover, memory_matrix, readings, slopes
+from taylorir.report_cost import (
+    loglog_slope,
+    measured_crossover,
+    memory_matrix,
+    network_ratios,
+    readings,
+    slopes,
+)
 from taylorir.timing import time_calls
 
 CPU_METHODS = attention_methods("cpu")
@@ -190,6 +197,24 @@ def test_the_window_at_which_softmax_costs_as_much():
 
 
 # --- fits ------------------------------------------------------------------------------------------
+
+
+def test_ratios_of_networks_stay_within_a_session_and_the_last_one_counts():
+    names = ["method", "window_size", "mode", "lr_size", "commit", "date", "cpu_ms"]
+    rows = pd.DataFrame(
+        [
+            ["taylor_efficient", 48, "forward", 192, "b", "2026-01-02", 10.0],
+            ["softmax_flash", 48, "forward", 192, "b", "2026-01-02", 40.0],
+            ["taylor_efficient", 48, "forward", 192, "a", "2026-01-01", 1.0],
+            ["softmax_flash", 48, "forward", 192, "a", "2026-01-01", 2.0],
+            ["softmax_naive", 48, "forward", 192, "c", "2026-01-02", 90.0],
+        ],
+        columns=names,
+    )
+    ratios = network_ratios(rows)
+    assert ratios["forward", 192, "softmax_flash", 48, 48] == 4.0
+    assert ratios["forward", 192, "taylor_efficient", 48, 48] == 1.0
+    assert "softmax_naive" not in ratios.index.get_level_values("method")  # alone in its session
 
 
 def test_slope_of_a_power_law():

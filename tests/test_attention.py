@@ -551,6 +551,20 @@ def test_wrong_q_k_v(attention, name, value, error, message):
         attention(**{"q": Q, "k": Q, "v": Q, name: value})
 
 
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (Q.long(), TypeError, r"q must be floating point, got torch.int64 of shape \[2, 3, 8, 4\]"),
+        (Q[0, 0], ValueError, r"q must be \[..., H, N, d\] with at least 3 axes, got shape \[8, 4\]"),
+        (Q[:, :, :0], ValueError, r"q must have N >= 1 tokens of d >= 1, got q \[2, 3, 0, 4\]"),
+    ],
+    ids=["integers", "two axes", "no tokens"],
+)
+def test_q_k_v_that_are_wrong_alike(value, error, message):
+    with pytest.raises(error, match=message):
+        taylor_attention(value, value, value)
+
+
 @pytest.mark.parametrize("attention", [taylor_direct, taylor_efficient, taylor_attention])
 @pytest.mark.parametrize(
     ("temperature", "error", "message"),

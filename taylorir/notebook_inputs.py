@@ -19,7 +19,8 @@ def inputs_of(notebook: Path, root: Path = Path(".")) -> list[str]:
     """Paths relative to ``root``, sorted, of all that the results of a notebook depend on.
 
     A data file counts when a string in the notebook, or in a module that it imports, is its name, its path or
-    its stem; the fields of an f-string stand for any text.
+    its stem; the fields of an f-string stand for any text. A pattern of fewer than three letters of its own,
+    as in ``folder.glob("*")``, names nothing.
     """
     trees = [ast.parse(_code_of(root / notebook))]
     modules = _reached(trees[0], root)
@@ -70,11 +71,13 @@ def _files_of(module: str, root: Path) -> list[Path]:
 def _string_patterns(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            text = node.value
         elif isinstance(node, ast.JoinedStr):
             text = "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
-            if len(text.replace("*", "")) >= 3:
-                yield text
+        else:
+            continue
+        if "*" not in text or len(text.replace("*", "")) >= 3:
+            yield text
 
 
 def _is_named(path: Path, patterns: set[str]) -> bool:

@@ -173,7 +173,7 @@ def test_a_notebook_depends_on_what_it_imports_and_on_the_data_that_it_names(tmp
         "__init__": "",
         "top": "from taylorir import middle",
         "middle": "def f():\n    import taylorir.low",
-        "low": "",
+        "low": "FILES = sorted(folder.glob('*'))",  # names no file, though it would match each
     }
     for name, text in {**files, "other": "", "rows": "F = 'data/results/memory.csv'"}.items():
         (package / f"{name}.py").write_text(text)

@@ -246,12 +246,16 @@ def _main(
     images = load_images(dataset, data_root)
     crops = [*detailed_crops(images, lr_size=lr_size, upscale=upscale, per_image=per_image)][:patches]
     networks = named_networks(models, upscale=upscale, seed=seed)
-    rows = stored_rows(out) if out.exists() else pd.DataFrame(columns=list(KEY))
-    current = {name: weights_digest(network) for name, network in networks.items()}
-    rows = rows[rows.weights == rows.network.map(current).fillna(rows.weights)]
+    rows = stored_rows(out) if out.exists() else None
+    if rows is not None:
+        current = {name: weights_digest(network) for name, network in networks.items()}
+        rows = rows[rows.weights == rows.network.map(current).fillna(rows.weights)]
     settings = {"fold": fold, "rule": rule, "batch_size": batch_size, "seed": seed}
     for row in attribution_rows(networks, crops, **settings, known=rows, progress=True):
-        rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+        row = pd.DataFrame(
+            [row]
+        )  # never added to an empty table, whose columns would turn integers to floats
+        rows = row if rows is None or rows.empty else pd.concat([rows, row], ignore_index=True)
         table = rows
         write_atomic(out, lambda stream, table=table: table.to_csv(stream, index=False))
 

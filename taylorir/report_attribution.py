@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,6 +36,17 @@ def label(row: Mapping[str, object]) -> str:
     return f"{name}{bias}{shift}, {'trained' if row['trained'] else 'untrained'}"
 
 
+def labels_of(rows: pd.DataFrame) -> dict[str, str]:
+    """The label of each network; where labels are equal, with the seed of its training that ends its name."""
+    labels = {network: label(some.iloc[0]) for network, some in rows.groupby("network", sort=False)}
+    count = Counter(labels.values())
+    seeds = {network: re.search(r"_s(\d+)$", network) for network in labels}
+    return {
+        network: f"{text}, seed {seeds[network][1]}" if count[text] > 1 and seeds[network] else text
+        for network, text in labels.items()
+    }
+
+
 def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means of each network with their 95% intervals over patches (Student's t).
 
@@ -42,11 +55,11 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
         field_mean, field_low, field_high of the width of the effective receptive field. Trained networks come
         first, else the order is that of the rows.
     """
-    found = []
+    found, labels = [], labels_of(rows)
     for network, some in rows.groupby("network", sort=False):
         first = some.iloc[0]
         found.append(
-            {"network": network, "label": label(first), "attention": first["attention"]}
+            {"network": network, "label": labels[network], "attention": first["attention"]}
             | {"trained": bool(first["trained"]), "patches": len(some)}
             | _interval(some["diffusion_index"].to_numpy())
             | {f"field_{key}": value for key, value in _interval(some["field_width"].to_numpy()).items()}
@@ -69,7 +82,7 @@ def paired_differences(
     """
     place = ["image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed"]
     wide = rows.pivot_table(index=place, columns="network", values=column)
-    names = {network: label(some.iloc[0]) for network, some in rows.groupby("network")}
+    names = labels_of(rows)
     found = []
     for question, first, second in pairs:
         if not {first, second} <= set(wide.columns):

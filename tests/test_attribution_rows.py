@@ -104,6 +104,7 @@ def test_command_adds_rows(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, [*arguments, "--patches", str(patches)])
         assert result.exit_code == 0, result.output
         assert len(pd.read_csv(out)) == expected
+        assert pd.read_csv(out)["window_size"].dtype.kind == "i"  # else labels say "w8.0"
     pd.read_csv(out).assign(weights=["other", "other"]).to_csv(out, index=False)
     assert CliRunner().invoke(app, [*arguments, "--patches", "1"]).exit_code == 0
     rows = pd.read_csv(out)  # the rows of other weights are gone

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from taylorir import report_attribution
-from taylorir.report_attribution import Box, diffusion_summary, paired_differences
+from taylorir.report_attribution import Box, diffusion_summary, labels_of, paired_differences
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,15 @@ def rows() -> pd.DataFrame:
             for image, value in zip("abc", values, strict=True)
         ]
     )
+
+
+def test_trainings_that_differ_in_the_seed_are_told_apart():
+    twins = pd.concat([rows().replace({"network": {"taylor": f"taylor_s{seed}"}}) for seed in (0, 1)])
+    assert labels_of(twins) == {
+        "untrained_softmax_w8": "SwinIR w8, no bias, no shift, untrained",
+        "taylor_s0": "TaylorSwinIR w8, trained, seed 0",
+        "taylor_s1": "TaylorSwinIR w8, trained, seed 1",
+    }
 
 
 def test_summary_by_hand():

@@ -18,7 +18,7 @@ EXPERIMENTS: dict[str, str] = {
     "a": "the attention alone: softmax against TaylorShift, both in windows of 8",
     "b": "the pixels alone: tokens of 1x1, 2x2, 4x4 and 8x8 pixels in windows of 48 x 48 pixels",
     "c": "the window of TaylorShift: 8, 16, 24, 48",
-    "d": "the window alone: softmax in windows of 48",
+    "d": "the window alone: softmax in windows of 8, 24, 48",
     "e": "position: none, rope, lepe",
     "f": "6 against 12 heads",
     "g": "shifted windows or not",
@@ -79,6 +79,7 @@ _MINI_RUNS = (
     _mini("taylorswinir_mini_x2_s0", "main b c d e f g h"),
     # softmax in windows of 48: a step takes several times as long as any other
     _mini("softmax_w48", "d", _MINI_SWINIR, window_size=48, position="none", softmax_backend="flash"),
+    _mini("softmax_w24", "d", _MINI_SWINIR, window_size=24, position="none", softmax_backend="flash"),
     _mini("swinir_mini_x2_s1", "main", _MINI_SWINIR, seed=1),
     _mini("taylorswinir_mini_x2_s1", "main", seed=1),
     _mini("swinir_mini_x2_s2", "main", _MINI_SWINIR, seed=2),
@@ -98,7 +99,7 @@ _MINI_RUNS = (
     _mini("taylor_w48_rope", "e", position="rope"),
     _mini("taylor_w48_lepe", "e", position="lepe"),
     _mini("taylor_w16", "c", window_size=16),
-    _mini("taylor_w24", "c", window_size=24),
+    _mini("taylor_w24", "c d", window_size=24),
 )
 
 # --------------------------------------------------------------------------- S: one GPU, 3 to 9 minutes a run
@@ -175,7 +176,9 @@ COMPARISONS: tuple[Comparison, ...] = (
     _compare("c", "window 16 over 8, TaylorShift", "taylor_w8", "taylor_w16"),
     _compare("c", "window 24 over 8, TaylorShift", "taylor_w8", "taylor_w24"),
     _compare("c", "window 48 over 8, TaylorShift", "taylor_w8", _OURS_0),
+    _compare("d", "window 24 over 8, softmax, no bias", "softmax_w8", "softmax_w24"),
     _compare("d", "window 48 over 8, softmax, no bias", "softmax_w8", "softmax_w48"),
+    _compare("d", "TaylorShift over softmax, window 24", "softmax_w24", "taylor_w24"),
     _compare("d", "TaylorShift over softmax, window 48", "softmax_w48", _OURS_0),
     _compare("e", "rope over none", _OURS_0, "taylor_w48_rope"),
     _compare("e", "lepe over none", _OURS_0, "taylor_w48_lepe"),

@@ -46,6 +46,7 @@ UNTRAINED: dict[str, dict[str, object]] = {
     "untrained_softmax_w24": {**_SOFTMAX, "window_size": 24},
     "untrained_softmax_w48": {**_SOFTMAX, "window_size": 48},
     "untrained_taylor_w8": {**_TAYLOR, "window_size": 8},
+    "untrained_taylor_w24": {**_TAYLOR, "window_size": 24},
     "untrained_taylor_w48": {**_TAYLOR, "window_size": 48},
     "untrained_softmax_w8_no_shift": {**_SOFTMAX, "window_size": 8, "shift": False},
     "untrained_softmax_w48_no_shift": {**_SOFTMAX, "window_size": 48, "shift": False},

@@ -249,7 +249,7 @@ def test_a_real_step_allocates_what_was_accounted_for(method):
 
 
 def test_running_out_of_memory_is_an_answer():
-    assert in_fresh_process(Point("S", "taylor_direct", False, 48, 96), limit_gib=3) is None
+    assert in_fresh_process(Point("S", "taylor_direct", False, 48, 96), limit_gib=2) is None
 
 
 def test_any_other_failure_is_an_error():
@@ -285,7 +285,7 @@ def test_a_table_is_the_same_bytes_again_and_goes_on_where_it_stopped(tmp_path, 
 
 def test_a_table_does_not_depend_on_the_order_nor_on_the_processes(tmp_path):
     methods = ["softmax_fused", "taylor_efficient"]
-    points = grid(models=["S"], methods=methods, windows=[8], lr_sizes=[8, 12], upscales=[2, 3])
+    points = grid(models=["S"], methods=methods, windows=[8], lr_sizes=[8], upscales=[2, 3])
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     make_table(points, one, jobs=2)
     make_table(points[::-1], two)

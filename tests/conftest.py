@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-# Workers of pytest-xdist share the cores; threads beyond them spend their time waiting for each other. It is read
-# when torch is imported, here and by the processes that a test starts. The process that starts the workers sets
-# nothing: they would inherit it.
+# Workers of pytest-xdist share the cores; threads beyond them spend their time waiting for each other. It is
+# read when torch is imported, here and by the processes that a test starts. The process that starts the
+# workers sets nothing: they would inherit it.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
-import torch  # noqa: E402
+import torch
 
 if not torch.cuda.is_available():  # before any test imports triton: its kernels then run on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")

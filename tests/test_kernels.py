@@ -76,20 +76,16 @@ def assert_equals_reference(inputs, regions=None, reference_regions=None, tolera
 def assert_errs_like_plain_pytorch(inputs, regions=None) -> None:
     """At most twice the error of the direct form, which computes in float32 and rounds its results.
 
-    Where the second order is much of a weight, dq and dk of bfloat16 are at 2.5 at most: beside the result's,
-    there are three roundings for the tensor cores, of the features twice and of the state.
     The temperature is float32; its gradient may err by an epsilon of the dtype, twice its rounding.
     """
-    dtype, temperature = inputs[0].dtype, inputs[3].max().item()
     mask = None if regions is None else regions[..., None, :, None] == regions[..., None, None, :]
     expected = reference(*inputs, regions)
     kernel = with_gradients(lambda *qkvt: taylor_efficient_triton(*qkvt, regions), *inputs)
     plain = with_gradients(lambda q, k, v, t: taylor_direct(q, k, v, temperature=t, mask=mask), *inputs)
     for name in ("y", "dq", "dk", "dv"):
-        steep = dtype == torch.bfloat16 and temperature >= 5 and name in ("dq", "dk")
-        ratio = relative_error(kernel[name], expected[name]) / relative_error(plain[name], expected[name])
-        assert ratio <= (2.5 if steep else 2), (name, ratio)
-    assert relative_error(kernel["dtau"], expected["dtau"]) <= torch.finfo(dtype).eps
+        error, allowed = (relative_error(result[name], expected[name]) for result in (kernel, plain))
+        assert error <= 2 * allowed, (name, error / allowed)
+    assert relative_error(kernel["dtau"], expected["dtau"]) <= torch.finfo(inputs[0].dtype).eps
 
 
 @pytest.fixture(autouse=True)
@@ -325,7 +321,7 @@ import torch
 from taylorir.kernels.triton_report import compile_report
 for kernel in ("moments", "readout", "pullback"):
     row = compile_report(kernel, 30, regions=True)
-    assert row["shared_bytes"] <= 227 * 1024 and row["spill_bytes"] <= 256 and row["programs"] >= 2, row
+    assert row["shared_bytes"] <= 227 * 1024 and row["spill_bytes"] <= 16 and row["programs"] >= 2, row
 row = compile_report("readout", 64, dtype=torch.float32, query=False)
 assert row["shared_bytes"] <= 227 * 1024, row
 """

@@ -1,7 +1,8 @@
 """GPU kernels of the efficient form: three programs that serve forward and backward alike.
 
-The features x_i x_j of a token are products of two of its columns. They are formed in registers, as operand
-of a matrix product, used there and dropped: none is written to memory, neither shared nor global.
+The features x_i x_j of a token are products of two of its columns. ``moments_kernel`` forms them in
+registers, as operand of a matrix product, and drops them; the other two need none, see ``second_order`` in
+:mod:`triton_parts`. None is written to memory, neither shared nor global.
 
 Algorithm. q stands for tau q / |q| and k for k / |k|; the weight of a pair is 1 + q.k + (q.k)^2 / 2; sums run
 over the n tokens of a segment, and over repeated i, j:
@@ -18,22 +19,22 @@ over the n tokens of a segment, and over repeated i, j:
 
 ``moments_kernel`` is (K1) and (K5), ``readout_kernel`` (K2) and dv, ``pullback_kernel`` (K4), dk and (K7).
 
-Precision. Sums are float32. Rows enter the products as they are stored; 1 / |x|, tau and 1 / den multiply
-rows of the result, or the features before they are rounded. So in bfloat16 three things are rounded: the
-features of (K1), A2, the features of (K2) or (K4). A1 and G are taken in two parts, high and low, which
-costs little and keeps them exact. (K3) takes num from the products of (K4), not from a rounded y, so that
+Precision. Sums and states are float32. Rows enter the products as they are stored; 1 / |x|, tau, 1 / den and
+x_j in (K2) and (K4) multiply rows of the result, or the features before they are rounded. So in bfloat16 two
+things are rounded: the features of (K1), and A2 in (K2). A1, G and the A2 of (K4), whose results cancel most,
+are taken in two parts, high and low. (K3) takes num from the products of (K4), not from a rounded y, so that
 what these round cancels in dtau. Against the direct form, which rounds its results only, that errs at most
-twice as much, but 2.5 times in dq and dk where A2 is much of a weight (tau of 5 and more); tests hold both.
+twice as much; tests hold it.
 Every sum has a fixed order: results are the same bits on every run.
 
-A2 is symmetric: ``moments_kernel`` and ``readout_kernel`` visit only pairs I <= J of blocks of 16 columns.
+A2 is symmetric: ``moments_kernel`` visits only pairs I <= J of blocks of 16 columns.
 
 Shape legend
     B windows of all images, H heads, N tokens, d width of q and k, d_v width of v
     D, C     d and d_v padded to 16, 32 or 64; columns beyond d and d_v read as zero
     BN       tokens of a tile;  PAIRS of 16-column blocks I <= J, 256 features each
     segment  tokens that see each other: a window, or one region of it (rows gathered through ``order``)
-    high     [states, H, D * D * C]              A2 in rows i * D + j, bfloat16 or float32 like x
+    high     [states, H, D * D * C]              A2 in rows i * D + j; float32
     low      [states, H, D * (C + D) + D + C]    A1, G, t, s; float32
 """
 
@@ -52,6 +53,7 @@ from taylorir.kernels.triton_parts import (
     load_tokens,
     product,
     rounded,
+    second_order,
 )
 
 
@@ -127,9 +129,9 @@ def moments_kernel(
         r = tl.arange(0, 256)
         ij = (I * 16 + r // 16) * D + J * 16 + r % 16
         ji = (J * 16 + r % 16) * D + I * 16 + r // 16
-        tl.store(high_ptr + ij[:, None] * C + c[None, :], rounded(a2, high_ptr, PRECISION))
+        tl.store(high_ptr + ij[:, None] * C + c[None, :], a2)
         if I != J:
-            tl.store(high_ptr + ji[:, None] * C + c[None, :], rounded(a2, high_ptr, PRECISION))
+            tl.store(high_ptr + ji[:, None] * C + c[None, :], a2)
     else:
         i = tl.arange(0, D)
         a1 = tl.zeros((D, C), tl.float32)
@@ -189,8 +191,6 @@ def readout_kernel(
     PRECISION: tl.constexpr,
 ):
     """(K2) with the division and den for queries, (K6) without for keys. One program a (tile, head)."""
-    BLOCKS: tl.constexpr = D // 16
-    PAIRS: tl.constexpr = BLOCKS * (BLOCKS + 1) // 2
     pid = tl.program_id(0)
     head = pid % H
     tile = pid // H % tiles
@@ -205,25 +205,18 @@ def readout_kernel(
     row, inside = load_tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
-    r = tl.arange(0, 256)
 
     x = load_rows(x_ptr, row, inside, x_sn, d, 0, D)
     scale = inverse_norm(x)
     if QUERY:
         scale *= tl.load(tau_ptr + head)
-    second = tl.zeros((BN, C), tl.float32)
-    for pair in range(PAIRS):
-        I, J = block_pair(pair, BLOCKS)
-        factor = tl.where(I == J, 0.5, 1.0).to(OP)  # off the diagonal a pair stands for (I, J) and (J, I)
-        left = load_rows(x_ptr, row, inside, x_sn, d, I * 16, 16).to(OP) * factor
-        right = load_rows(x_ptr, row, inside, x_sn, d, J * 16, 16).to(OP)
-        features = tl.reshape(left[:, :, None] * right[:, None, :], (BN, 256))
-        a2 = tl.load(high_ptr + ((I * 16 + r // 16) * D + J * 16 + r % 16)[:, None] * C + c[None, :])
-        second = product(features, a2, second, OP, PRECISION)
+    second = second_order(
+        x_ptr, row, inside, x_sn, d, x, high_ptr, C, 1, BN, D, D, C, False, OP, PRECISION
+    )  # fmt: skip
     a1 = tl.load(low_ptr + i[:, None] * C + c[None, :])
     s = tl.load(low_ptr + D * (C + D) + D + c)
     num = exact_product(x, a1, tl.zeros((BN, C), tl.float32), OP, PRECISION)
-    num = s[None, :] + scale[:, None] * (num + scale[:, None] * second)
+    num = s[None, :] + scale[:, None] * (num + 0.5 * scale[:, None] * second)
     if QUERY:
         t = tl.load(low_ptr + D * (C + D) + i)
         gram = tl.load(low_ptr + D * C + i[:, None] * D + tl.arange(0, D)[None, :])
@@ -273,7 +266,6 @@ def pullback_kernel(
     PRECISION: tl.constexpr,
 ):
     """(K4), (K7): dq from the moments, or dk from the dual moments (K6). One program a (tile, head)."""
-    STEP: tl.constexpr = 256 // C  # columns j whose products x_j z_c make 256 features
     pid = tl.program_id(0)
     head = pid % H
     tile = pid // H % tiles
@@ -291,25 +283,20 @@ def pullback_kernel(
     row, inside = load_tokens(order_ptr, window, start, end, N, BN, ORDERED)
     i = tl.arange(0, D)
     c = tl.arange(0, C)
-    r = tl.arange(0, 256)
 
     z = load_rows(z_ptr, row, inside, z_sn, dv, 0, C)
     weight = tl.where(inside, 1.0, 0.0)  # 1 of a key, 1 / den of a query
     h = weight
     if QUERY:
         weight /= tl.load(den_ptr + row, mask=inside, other=1.0)
-    z = z.to(OP)
     x = load_rows(x_ptr, row, inside, x_sn, d, 0, D)
     inverse = inverse_norm(x)
     tau = tl.load(tau_ptr + head) if QUERY else 1.0
     scale = inverse * tau
 
-    second = tl.zeros((BN, D), tl.float32)
-    for begin in range(0, D, STEP):
-        left = load_rows(x_ptr, row, inside, x_sn, d, begin, STEP).to(OP)
-        features = tl.reshape(left[:, :, None] * z[:, None, :], (BN, 256))
-        a2 = tl.load(high_ptr + (begin * C + r)[:, None] + i[None, :] * (D * C))  # rows (j, c), columns i
-        second = product(features, a2, second, OP, PRECISION)
+    second = second_order(
+        x_ptr, row, inside, x_sn, d, z, high_ptr, 1, C, BN, D, C, D, True, OP, PRECISION
+    )  # fmt: skip
     a1 = tl.load(low_ptr + i[None, :] * C + c[:, None])
     first = exact_product(z, a1, tl.zeros((BN, D), tl.float32), OP, PRECISION)
     if QUERY:  # (K3), with num from the products at hand: what they round cancels in u.dx, thus in dtau

@@ -91,6 +91,47 @@ def exact_product(a, b, sum, OP: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def second_order(
+    left_ptr,
+    row,
+    inside,
+    stride: tl.constexpr,
+    width: tl.constexpr,
+    right,
+    a2_ptr,
+    right_stride,
+    column_stride,
+    BN: tl.constexpr,
+    D: tl.constexpr,
+    R: tl.constexpr,
+    W: tl.constexpr,
+    EXACT: tl.constexpr,
+    OP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """sum over j of left_j (right A2_j): [BN, W], with A2_j [R, W] for each of the D columns j of left.
+
+    Both rows stay as they are stored: right is an operand, and left multiplies the products, in float32.
+    EXACT takes A2 in two parts; else it is rounded as an operand is.
+    """
+    GROUP: tl.constexpr = max(1, 64 // W)  # columns j whose products fit in registers
+    r = tl.arange(0, R)
+    m = tl.arange(0, GROUP * W)
+    place = (m // W * (R * W) + m % W * column_stride)[None, :] + r[:, None] * right_stride
+    sum = tl.zeros((BN, W), tl.float32)
+    for first in range(0, D, GROUP):
+        a2 = tl.load(a2_ptr + first * (R * W) + place)
+        zero = tl.zeros((BN, GROUP * W), tl.float32)
+        if EXACT:
+            products = exact_product(right, a2, zero, OP, PRECISION)
+        else:
+            products = product(right, a2, zero, OP, PRECISION)
+        left = load_rows(left_ptr, row, inside, stride, width, first, GROUP).to(tl.float32)
+        sum += tl.sum(tl.reshape(products, (BN, GROUP, W)) * left[:, :, None], 1)
+    return sum
+
+
+@triton.jit
 def rounded(x, ptr, PRECISION: tl.constexpr):
     """x in the dtype that ptr points to, rounded to nearest (the interpreter would cut bfloat16 off)."""
     if PRECISION == "bf16":

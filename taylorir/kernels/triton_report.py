@@ -21,6 +21,7 @@ from taylorir.kernels.triton_taylor import CONFIGS, CONFIGS_FLOAT32, PRECISIONS,
 
 KERNELS = ("moments", "readout", "pullback")
 _POINTERS = {
+    "high_ptr": "*fp32",
     "low_ptr": "*fp32",
     "den_ptr": "*fp32",
     "h_ptr": "*fp32",
@@ -75,7 +76,6 @@ def compile_report(
     }
     constants = {name: value for name, value in constants.items() if name in function.arg_names}
     types = {name: "constexpr" for name in constants} | _POINTERS | dict.fromkeys(_TABLES, "*i32")
-    types["high_ptr"] = "*bf16" if low_precision else "*fp32"
     signature = {
         name: types.get(name, f"*{_SHORT[dtype]}" if name.endswith("_ptr") else "i32")
         for name in function.arg_names

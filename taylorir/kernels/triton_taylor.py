@@ -50,20 +50,20 @@ class Launch(NamedTuple):
 CONFIGS: dict[int, dict[str, Launch]] = {
     16: {
         "moments": Launch(64, 4, 3, 128),
-        "readout": Launch(128, 4, 1, 128),
-        "pullback": Launch(64, 4, 1, 128),
+        "readout": Launch(128, 4, 2, 128),
+        "pullback": Launch(64, 4, 2, 128),
     },
     32: {
         "moments": Launch(32, 4, 3, 128),
-        "readout": Launch(128, 8, 1, 128),
-        "pullback": Launch(128, 8, 1, 128),
+        "readout": Launch(128, 8, 2, 128),
+        "pullback": Launch(128, 8, 2, 128),
     },
-    64: {"moments": Launch(32, 8, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
+    64: {"moments": Launch(32, 8, 2), "readout": Launch(64, 8, 2), "pullback": Launch(64, 4, 2)},
 }
 CONFIGS_FLOAT32: dict[int, dict[str, Launch]] = {
-    16: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
-    32: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
-    64: {"moments": Launch(32, 8, 1), "readout": Launch(64, 4, 1), "pullback": Launch(64, 4, 1)},
+    16: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 2), "pullback": Launch(64, 4, 2)},
+    32: {"moments": Launch(32, 4, 2), "readout": Launch(64, 4, 2), "pullback": Launch(64, 4, 2)},
+    64: {"moments": Launch(32, 8, 1), "readout": Launch(64, 8, 1), "pullback": Launch(64, 8, 2)},
 }
 
 
@@ -174,7 +174,7 @@ def _(q, k, v, tau, regions):
     else:
         states = torch.library.get_ctx().new_dynamic_size()
     D, C = padded(q.shape[-1]), padded(v.shape[-1])
-    high = q.new_empty((states, q.shape[1], D * D * C), dtype=_state_dtype(q))
+    high = q.new_empty((states, q.shape[1], D * D * C), dtype=torch.float32)
     low = q.new_empty((states, q.shape[1], D * (C + D) + D + C), dtype=torch.float32)
     return y, den, high, low
 
@@ -212,7 +212,6 @@ class _Launch:
         self.B, self.H, self.N, self.d = q.shape
         self.dv = v.shape[-1]
         self.D, self.C = padded(self.d), padded(self.dv)
-        self.state_dtype = _state_dtype(q)
         self.bfloat16 = q.dtype == torch.bfloat16
         self.configs = (CONFIGS if self.bfloat16 else CONFIGS_FLOAT32)[max(self.D, self.C)]
         self.precision = "bf16" if self.bfloat16 and _interpreted() else PRECISIONS[q.dtype]
@@ -229,8 +228,7 @@ class _Launch:
         states = self.B // windows * segments
         programs = states * self.H * jobs
         splits = max(1, min(_ENOUGH_PROGRAMS // programs, self.N // (4 * config.tile_size)))
-        dtype = self.state_dtype if splits == 1 else torch.float32
-        high = x.new_empty((states, splits, self.H, D * D * C), dtype=dtype)
+        high = x.new_empty((states, splits, self.H, D * D * C), dtype=torch.float32)
         low = x.new_empty((states, splits, self.H, D * (C + D) + D + C), dtype=torch.float32)
         self.kernels.moments_kernel[(programs * splits,)](
             x, z, den, h, tau, table, order, high, low,
@@ -239,7 +237,7 @@ class _Launch:
         )  # fmt: skip
         if splits == 1:
             return high[:, 0], low[:, 0]
-        return high.sum(1).to(self.state_dtype), low.sum(1)
+        return high.sum(1), low.sum(1)
 
     def readout(self, x, tau, high, low, out, den, *, query: bool) -> None:
         """y and den into ``out`` and ``den``, or without ``query`` dv into ``out``."""
@@ -296,11 +294,6 @@ def _interpreted() -> bool:
 def padded(width: int) -> int:
     """The width that the kernels pad d or d_v to."""
     return max(16, 1 << (width - 1).bit_length())
-
-
-def _state_dtype(q: Tensor) -> torch.dtype:
-    """What A2 is kept in: bfloat16 as it enters the products, else float32."""
-    return torch.bfloat16 if q.dtype == torch.bfloat16 else torch.float32
 
 
 def _outer(*tensors: Tensor) -> list[int]:

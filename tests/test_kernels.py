@@ -125,10 +125,10 @@ def test_equals_direct_in_a_window_of_48(d):
 
 @pytest.mark.parametrize(("d", "d_v"), [(15, 32), (32, 7), (40, 20), (64, 64)])
 def test_widths_of_their_own(d, d_v):
-    assert_equals_reference(random_inputs((1, 2, 70), d, d_v))
+    assert_equals_reference(random_inputs((1, 2, 40), d, d_v))
 
 
-@pytest.mark.parametrize(("d", "num_tokens", "count"), [(10, 111, 4), (32, 64, 2), (3, 63, 14), (15, 1, 1)])
+@pytest.mark.parametrize(("d", "num_tokens", "count"), [(10, 111, 4), (32, 64, 2), (3, 63, 9), (15, 1, 1)])
 def test_regions_equal_direct_with_mask(d, num_tokens, count):
     assert_equals_reference(random_inputs((2, 1, num_tokens), d), random_regions((2, num_tokens), count))
 

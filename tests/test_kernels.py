@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -100,6 +101,35 @@ def poisoned_memory(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def light_interpreter():
+    """Half of the interpreter's time goes into what these tests can do without.
+
+    At each call of a helper it turns the modules that the helper sees to interpretation, though the launch
+    did so with ours, and a first call with Triton's own; and it checks 32-bit sums for overflow, which
+    tensors of this size are far from.
+    """
+    if DEVICE == "cuda":
+        yield
+        return
+    from triton.runtime import interpreter
+
+    turned = set()
+
+    def call(self, *args, **kwargs):
+        module = self.fn.__module__
+        if module.startswith("triton.") and module not in turned:
+            interpreter._patch_lang(self.fn)
+            turned.add(module)
+        return self.rewrite()(*args, **kwargs)
+
+    builder = interpreter.interpreter_builder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "options", dataclasses.replace(builder.options, sanitize_overflow=False))
+        patch.setattr(interpreter.InterpretedFunction, "__call__", call)
+        yield
+
+
 @pytest.fixture
 def wide_tiles(monkeypatch):
     """Interpreting costs by the tile, so tests of many tokens take fewer."""
@@ -125,10 +155,10 @@ def test_equals_direct_in_a_window_of_48(d):
 
 @pytest.mark.parametrize(("d", "d_v"), [(15, 32), (32, 7), (40, 20), (64, 64)])
 def test_widths_of_their_own(d, d_v):
-    assert_equals_reference(random_inputs((1, 2, 40), d, d_v))
+    assert_equals_reference(random_inputs((1, 2, 70), d, d_v))
 
 
-@pytest.mark.parametrize(("d", "num_tokens", "count"), [(10, 111, 4), (32, 64, 2), (3, 63, 9), (15, 1, 1)])
+@pytest.mark.parametrize(("d", "num_tokens", "count"), [(10, 111, 4), (32, 64, 2), (3, 63, 14), (15, 1, 1)])
 def test_regions_equal_direct_with_mask(d, num_tokens, count):
     assert_equals_reference(random_inputs((2, 1, num_tokens), d), random_regions((2, num_tokens), count))
 

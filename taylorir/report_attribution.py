@@ -53,9 +53,11 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns network, label, attention, trained, patches; mean, low, high of the diffusion index;
         field_mean, field_low, field_high of the width of the effective receptive field. Trained networks come
-        first, else the order is that of the rows.
+        first, then softmax, small windows, shifted ones; else the order is that of the rows.
     """
     found, labels = [], labels_of(rows)
+    order = {"trained": False, "attention": True, "window_size": True, "shift": False}
+    rows = rows.sort_values(list(order), ascending=list(order.values()), kind="stable")
     for network, some in rows.groupby("network", sort=False):
         first = some.iloc[0]
         found.append(
@@ -64,7 +66,7 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
             | _interval(some["diffusion_index"].to_numpy())
             | {f"field_{key}": value for key, value in _interval(some["field_width"].to_numpy()).items()}
         )
-    return pd.DataFrame(found).sort_values("trained", ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(found)
 
 
 def paired_differences(

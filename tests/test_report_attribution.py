@@ -57,6 +57,15 @@ def test_summary_by_hand():
     assert fields == pytest.approx([4, 4 - 2 * half, 4 + 2 * half])
 
 
+def test_summary_orders_by_attention_window_and_shift():
+    kinds = [("taylor", 8, True), ("softmax", 48, True), ("softmax", 8, False), ("softmax", 8, True)]
+    some = [
+        rows().assign(network=f"{number}", attention=attention, window_size=window, shift=shift)
+        for number, (attention, window, shift) in enumerate(kinds)
+    ]
+    assert diffusion_summary(pd.concat(some)[lambda r: r.trained]).network.tolist() == ["3", "2", "1", "0"]
+
+
 def test_paired_differences_by_hand():
     pairs = [("change", "taylor", "untrained_softmax_w8"), ("other", "taylor", "absent")]
     some = rows().drop(index=4)  # patch b of the second network: only a and c are common, gains 1 and 0.5

@@ -8,6 +8,7 @@ since: then the old rows go. Networks are compared on equal patches, so their di
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,12 +254,9 @@ def _main(
         rows = rows[rows.weights == rows.network.map(current).fillna(rows.weights)]
     settings = {"fold": fold, "rule": rule, "batch_size": batch_size, "seed": seed}
     for row in attribution_rows(networks, crops, **settings, known=rows, progress=True):
-        row = pd.DataFrame(
-            [row]
-        )  # never added to an empty table, whose columns would turn integers to floats
-        rows = row if rows is None or rows.empty else pd.concat([rows, row], ignore_index=True)
-        table = rows
-        write_atomic(out, lambda stream, table=table: table.to_csv(stream, index=False))
+        new = pd.DataFrame([row])  # an empty table before it would turn its integers to floats
+        rows = new if rows is None or rows.empty else pd.concat([rows, new], ignore_index=True)
+        write_atomic(out, functools.partial(rows.to_csv, index=False))
 
 
 def main() -> None:

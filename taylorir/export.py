@@ -23,7 +23,8 @@ from torch.fx.experimental import _config as symbolic_shapes
 from taylorir.attention import crossover_flops
 from taylorir.files import write_atomic
 from taylorir.position import rope_2d
-from taylorir.swinir import SwinIR, WindowAttention
+from taylorir.swinir import SwinIR
+from taylorir.window_attention import WindowAttention
 
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 OPSET = 18

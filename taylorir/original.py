@@ -14,7 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from taylorir.swinir import SwinIR, WindowAttention
+from taylorir.swinir import SwinIR
+from taylorir.window_attention import WindowAttention
 from taylorir.windows import relative_offsets, window_mask
 
 

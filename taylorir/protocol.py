@@ -18,7 +18,7 @@ EXPERIMENTS: dict[str, str] = {
     "a": "the attention alone: softmax against TaylorShift, both in windows of 8",
     "b": "the pixels alone: tokens of 1x1, 2x2, 4x4 and 8x8 pixels in windows of 48 x 48 pixels",
     "c": "the window of TaylorShift: 8, 16, 24, 48",
-    "d": "the window alone: softmax in windows of 8, 24, 48",
+    "d": "the window of softmax: 8, 24, 48, and TaylorShift in the same",
     "e": "position: none, rope, lepe",
     "f": "6 against 12 heads",
     "g": "shifted windows or not",

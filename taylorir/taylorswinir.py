@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
 from taylorir.config import ModelConfig
 from taylorir.swin2sr import has_swin2sr_attention, taylorize_swin2sr
-from taylorir.swinir import SwinIR, WindowAttention
+from taylorir.swinir import SwinIR
+from taylorir.window_attention import WindowAttention
 from taylorir.windows import NUM_REGIONS, window_mask, window_regions
 
 

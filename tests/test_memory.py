@@ -249,6 +249,7 @@ def test_a_real_step_allocates_what_was_accounted_for(method):
 
 
 def test_running_out_of_memory_is_an_answer():
+    assert in_fresh_process(Point("S", "taylor_direct", False, 8, 8), limit_gib=2) is not None
     assert in_fresh_process(Point("S", "taylor_direct", False, 48, 96), limit_gib=2) is None
 
 

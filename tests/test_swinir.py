@@ -13,8 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir import windows
 from taylorir.released import infer_config, load_released, read_released
-from taylorir.swinir import PatchEmbed, PatchUnembed, SwinIR, SwinTransformerBlock, sdpa
+from taylorir.swinir import PatchEmbed, PatchUnembed, SwinIR, SwinTransformerBlock
 from taylorir.variants import VARIANTS, build_model
+from taylorir.window_attention import sdpa
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFICIAL = json.loads((GOLDEN / "swinir.json").read_text())

@@ -114,7 +114,7 @@ def second_order(
     Both rows stay as they are stored: right is an operand, and left multiplies the products, in float32.
     EXACT takes A2 in two parts; else it is rounded as an operand is.
     """
-    GROUP: tl.constexpr = max(1, 64 // W)  # columns j whose products fit in registers
+    GROUP: tl.constexpr = 64 // W  # columns j whose products fit in registers
     r = tl.arange(0, R)
     m = tl.arange(0, GROUP * W)
     place = (m // W * (R * W) + m % W * column_stride)[None, :] + r[:, None] * right_stride

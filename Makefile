@@ -28,8 +28,8 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
 
 picture: $(INSTALLED)
-	$(BIN)/python -m taylorir.report_overview data/results/memory_overview.csv book/_static/readme.svg
-	$(BIN)/python -m taylorir.gallery book/_static/upscale.webp 2
+	$(BIN)/python -m taylorir.report.overview data/results/memory_overview.csv book/_static/readme.svg
+	$(BIN)/python -m taylorir.experiments.gallery book/_static/upscale.webp 2
 
 clean:
 	rm -rf _build book/_executed .snakemake .pytest_cache .ruff_cache

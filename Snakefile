@@ -13,8 +13,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from taylorir.notebook_inputs import inputs_of
-from taylorir.run_notebook import PRESETS
+from taylorir.pipeline.notebook_inputs import inputs_of
+from taylorir.pipeline.run_notebook import PRESETS
 
 PRESET = config.get("preset", "cpu")
 PARAMETERS = config.get("parameters", {}) or {}
@@ -62,7 +62,7 @@ rule notebook:
         mem_mb=8000,
         runtime={"smoke": 5, "cpu": 30, "paper": 24 * 60}[PRESET],
     shell:
-        "{sys.executable} -m taylorir.run_notebook notebooks/{wildcards.name}.ipynb {output} --threads {threads} {params.given}"
+        "{sys.executable} -m taylorir.pipeline.run_notebook notebooks/{wildcards.name}.ipynb {output} --threads {threads} {params.given}"
 
 
 rule book:

@@ -32,7 +32,7 @@ class ProvenanceTable(SphinxDirective):
             metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("taylorir")
             if metadata is None:
                 raise self.error(
-                    f"{path.name} does not say how it was run; run it with taylorir.run_notebook"
+                    f"{path.name} does not say how it was run; run it with taylorir.pipeline.run_notebook"
                 )
             runs.append((path.stem, metadata))
         node = nodes.container()

@@ -1,0 +1,154 @@
+"""Checks of the arguments that the attention functions share: one clear line that names what is wrong.
+
+Shapes: q, k [..., H, N, d]; v [..., H, N, d_v]; temperature [H]; mask to [..., H, N, N]; regions to [..., N].
+"""
+
+from __future__ import annotations
+
+import numbers
+
+import torch
+from torch import Tensor
+
+from taylorir.attention.kernels.precision import autocast_dtype, in_autocast
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_qkv(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Check q, k and v against each other; under autocast cast them to its dtype, as SDPA does.
+
+    Returns:
+        q, k, v of one floating dtype.
+
+    Raises:
+        TypeError: not tensors, not floating, or of different dtypes.
+        ValueError: shapes that do not fit, or different devices.
+    """
+    alike = _alike(q, k, v)
+    if not alike:
+        _check_unlike(q, k, v)
+    if in_autocast(q):
+        q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
+    for name, x in () if alike else (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name} must have the dtype of q, expected {q.dtype}, got {x.dtype}")
+    return q, k, v
+
+
+def _alike(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether nothing is wrong with q, k and v at first sight; a small window has no time for more."""
+    return (
+        isinstance(q, Tensor)
+        and isinstance(k, Tensor)
+        and isinstance(v, Tensor)
+        and q.shape == k.shape == v.shape
+        and q.dtype == k.dtype == v.dtype
+        and q.device == k.device == v.device
+        and q.is_floating_point()
+        and q.ndim > 2
+        and q.numel() > 0
+    )
+
+
+def _check_unlike(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """All checks but that of the dtypes against each other."""
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor [..., H, N, d], got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {x.dtype} of shape {list(x.shape)}")
+        if x.ndim < 3:
+            raise ValueError(f"{name} must be [..., H, N, d] with at least 3 axes, got shape {list(x.shape)}")
+        if x.device != q.device:
+            raise ValueError(f"{name} is on {x.device}, expected {q.device}, the device of q")
+    if min(q.shape[-2:]) < 1 or v.shape[-1] < 1:
+        raise ValueError(f"q must have N >= 1 tokens of d >= 1, got q {list(q.shape)} and v {list(v.shape)}")
+    if k.shape != q.shape:
+        raise ValueError(f"k must have the shape of q, expected {list(q.shape)}, got {list(k.shape)}")
+    if v.shape[:-1] != q.shape[:-1]:
+        expected = [*q.shape[:-1], "d_v"]
+        raise ValueError(f"v must have the tokens of q, expected {expected}, got {list(v.shape)}")
+
+
+def check_temperature(temperature: float | Tensor, q: Tensor, dtype: torch.dtype) -> Tensor:
+    """The temperature as a tensor [H] of ``dtype`` on the device of q.
+
+    Raises:
+        TypeError: neither a number nor a floating tensor.
+        ValueError: a tensor of a shape other than [] or [H], or on another device.
+    """
+    heads = q.shape[-3]
+    if isinstance(temperature, Tensor):
+        if not temperature.is_floating_point():
+            raise TypeError(f"temperature must be floating point, got {temperature.dtype}")
+        if temperature.shape not in ((), (heads,)):
+            raise ValueError(
+                f"temperature must be a float or a tensor of shape [H] = [{heads}], "
+                f"got shape {list(temperature.shape)}"
+            )
+        if temperature.device != q.device and temperature.ndim:
+            raise ValueError(f"temperature is on {temperature.device}, expected {q.device}, the device of q")
+        return temperature.to(device=q.device, dtype=dtype).expand(heads)
+    if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool):
+        raise TypeError(f"temperature must be a float or a tensor [H], got {type(temperature).__name__}")
+    return torch.full((heads,), float(temperature), dtype=dtype, device=q.device)
+
+
+def check_mask(mask: Tensor | None, q: Tensor) -> None:
+    """Check that mask is boolean and broadcasts to [..., H, N, N].
+
+    Raises:
+        TypeError: not a boolean tensor.
+        ValueError: a shape that does not broadcast, or another device.
+    """
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a boolean tensor (True = may attend), got {got}")
+    _check_broadcast("mask", mask, (*q.shape[:-1], q.shape[-2]), q)
+
+
+def check_bias(bias: Tensor | None, q: Tensor) -> None:
+    """Check that bias is floating point and broadcasts to [..., H, N, N].
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: a shape that does not broadcast, or another device.
+    """
+    if bias is None:
+        return
+    if not isinstance(bias, Tensor) or not bias.is_floating_point():
+        got = bias.dtype if isinstance(bias, Tensor) else type(bias).__name__
+        raise TypeError(f"bias must be a floating point tensor, got {got}")
+    _check_broadcast("bias", bias, (*q.shape[:-1], q.shape[-2]), q)
+
+
+def check_regions(regions: Tensor | None, q: Tensor) -> Tensor | None:
+    """The labels expanded to [..., N]: the axes of q without H and d.
+
+    Raises:
+        TypeError: not an integer tensor.
+        ValueError: a shape that does not broadcast, or another device.
+    """
+    if regions is None:
+        return None
+    if not isinstance(regions, Tensor) or regions.dtype not in _INTEGERS:
+        got = regions.dtype if isinstance(regions, Tensor) else type(regions).__name__
+        raise TypeError(f"regions must be an integer tensor of labels [..., N], got {got}")
+    shape = (*q.shape[:-3], q.shape[-2])
+    if regions.ndim < 1 or regions.shape[-1] != q.shape[-2]:
+        raise ValueError(f"regions must be labels [..., N] = {list(shape)}, got shape {list(regions.shape)}")
+    _check_broadcast("regions", regions, shape, q)
+    return regions.expand(shape)
+
+
+def _check_broadcast(name: str, x: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
+    fits = x.ndim <= len(shape) and all(
+        size in (1, wanted) for size, wanted in zip(reversed(x.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name} must broadcast to {list(shape)}, got shape {list(x.shape)}")
+    if x.device != q.device:
+        raise ValueError(f"{name} is on {x.device}, expected {q.device}, the device of q")

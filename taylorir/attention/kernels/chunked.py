@@ -1,0 +1,200 @@
+"""TaylorShift attention in linear time, in plain PyTorch: features in chunks, recomputed in backward.
+
+What is saved for backward: q, k, v as they came, the output, a normaliser a token and one small state a head.
+Every array has its tokens last, so that a feature is one multiplication of two rows of C tokens.
+
+Shape legend
+    B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
+    G   windows x heads of a tile, worked on at once
+    C   tokens of a chunk
+    n   d + 1: a row of ones and the d rows of a unit vector
+    F   features: n (n + 1) / 2 = 1 + d + d (d + 1) / 2
+    rows [G, n + n // 2, C]   ones, unit vector, and the first n // 2 of these rows again
+    features [G, F, C]; states [G, d_v + 1, F], the last row for the normaliser
+
+With r = (1, u), the features of u are the products r_i r_j over unordered pairs. Pairs are taken at equal
+distance s around a circle, (i, i + s mod n) for s = 0 .. n // 2: that meets each pair once, and makes all
+features one multiplication of r with shifted views of itself. For x = t u.w, 1 + x + x^2 / 2 is the sum over
+the features of u, times those of w, times those of (t, .., t), halved where i = j > 0 (:eq:`eq-features`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from taylorir.attention.kernels.precision import full_precision, full_precision_once
+from taylorir.attention.kernels.rows import (
+    add_product,
+    multiply,
+    output_gradient,
+    unit_gradient,
+    unit_rows,
+    value_rows,
+)
+from taylorir.attention.kernels.segments import Segment, Tile, tiles
+from taylorir.attention.kernels.workspace import Workspace
+
+MAX_CHUNK = 2304
+
+
+def taylor_efficient_chunked(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
+) -> Tensor:
+    """Attention of each segment's tokens among themselves, with gradients for q, k, v and the temperature.
+
+    Args:
+        q, k: [B, H, N, d] of any strides and floating dtype; not normalised.
+        v: [B, H, N, d_v].
+        temperature: [H], of the dtype to compute in: float32 or float64.
+        segments: a partition of the B x N tokens.
+        output_scale: factor of the output.
+
+    Returns:
+        [B, H, N, d_v] of the dtype of q.
+    """
+    return _TaylorEfficient.apply(q, k, v, temperature, segments, output_scale)
+
+
+class _TaylorEfficient(torch.autograd.Function):
+    @staticmethod
+    @full_precision
+    def forward(ctx, q, k, v, temperature, segments, output_scale):
+        y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
+        inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
+        states = []
+        workspace = Workspace(temperature)
+        for tile in _tiles(q, segments):
+            state = _state(tile, k, v, workspace)
+            weighted = _by_head(state, _state_weights(temperature[tile.heads], q, v, output_scale))
+            for chunk in tile.chunks:
+                _, features, _ = _featurise(tile, q, chunk, workspace)
+                out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
+                tile.store(inverse, chunk, out[:, -1:].reciprocal_())
+                tile.store(y, chunk, out[:, :-1], out[:, -1:])
+            states.append(state)
+        ctx.save_for_backward(q, k, v, temperature, y, inverse, *states)
+        ctx.segments, ctx.output_scale = segments, output_scale
+        return y.to(v.dtype)
+
+    @staticmethod
+    @full_precision_once
+    def backward(ctx, dy):
+        q, k, v, temperature, y, inverse, *states = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
+        workspace = Workspace(temperature)
+        for tile, state in zip(_tiles(q, ctx.segments), states, strict=True):
+            weights = _state_weights(temperature[tile.heads], q, v, ctx.output_scale)
+            weighted, dweighted = _by_head(state, weights), None
+            for chunk in tile.chunks:
+                rows, features, scale = _featurise(tile, q, chunk, workspace)
+                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, inverse)))
+                dweighted = add_product(dweighted, dout, features.mT)
+                dfeatures = torch.bmm(weighted.mT, dout, out=features)
+                tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+            if dtemperature is not None:
+                dweights = (dweighted * state).unflatten(0, (-1, tile.num_heads)).sum(0)
+                dtemperature[tile.heads] += _temperature_gradient(
+                    dweights, temperature[tile.heads], q, v, ctx.output_scale
+                )
+            dstate = _by_head(dweighted, weights)
+            for chunk in tile.chunks:
+                rows, features, scale = _featurise(tile, k, chunk, workspace)
+                tile.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
+                values = value_rows(tile.load(v, chunk), workspace.dtype)
+                dfeatures = torch.bmm(dstate.mT, values, out=features)
+                tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+        return dq, dk, dv, dtemperature, None, None
+
+
+def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
+    n = q.shape[-1] + 1
+    return tiles(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
+
+
+def _state(tile: Tile, k: Tensor, v: Tensor, workspace: Workspace) -> Tensor:
+    """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [G, d_v + 1, F]."""
+    state = None
+    for chunk in tile.chunks:
+        _, features, _ = _featurise(tile, k, chunk, workspace)
+        state = add_product(state, value_rows(tile.load(v, chunk), workspace.dtype), features.mT)
+    return state
+
+
+def _featurise(
+    tile: Tile, x: Tensor, chunk: slice | Tensor, workspace: Workspace
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [G, n + n // 2, C], features [G, F, C] and 1 / |x| [G, 1, C] of a chunk of q or k."""
+    rows, scale = unit_rows(tile.load(x, chunk), workspace.dtype, repeats=(x.shape[-1] + 1) // 2)
+    return rows, _features(rows, workspace), scale
+
+
+def _by_head(state: Tensor, weights: Tensor) -> Tensor:
+    """State [G, d_v + 1, F] times the weights of its head [heads, d_v + 1, F]."""
+    return (state.unflatten(0, (-1, len(weights))) * weights).flatten(0, 1)
+
+
+def _state_weights(temperature: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
+    """What a state is multiplied by between keys and queries: [heads, d_v + 1, F]."""
+    features = _features(
+        _temperature_rows(temperature, q.shape[-1]), Workspace(temperature)
+    ).mT  # [heads, 1, F]
+    return features * _constant_weights(features, q, v, output_scale)
+
+
+def _temperature_gradient(
+    dweights: Tensor, temperature: Tensor, q: Tensor, v: Tensor, output_scale: float
+) -> Tensor:
+    """The gradient of the temperature [heads] from that of the weights [heads, d_v + 1, F]."""
+    rows = _temperature_rows(temperature, q.shape[-1])
+    dfeatures = (dweights * _constant_weights(dweights, q, v, output_scale)).sum(1)
+    return _rows_gradient(dfeatures[..., None], rows)[:, 1:].sum((1, 2))
+
+
+def _temperature_rows(temperature: Tensor, d: int) -> Tensor:
+    """(1, t, .., t) and its first rows again: [heads, n + n // 2, 1]."""
+    rows = temperature[:, None, None].repeat(1, d + 1 + (d + 1) // 2, 1)
+    rows[:, :: d + 1] = 1
+    return rows
+
+
+def _constant_weights(like: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
+    """1/2 for the squares, the output scale for the rows of v: [d_v + 1, F]."""
+    weights = like.new_full((v.shape[-1] + 1, like.shape[-1]), output_scale)
+    weights[-1] = 1
+    weights[:, 1 : q.shape[-1] + 1].mul_(0.5)
+    return weights
+
+
+def _features(rows: Tensor, workspace: Workspace) -> Tensor:
+    """[G, F, C] from rows [G, n + n // 2, C]: row i times row i + s, for s = 0 .. n // 2."""
+    n = _num_rows(rows)
+    full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
+    features = workspace.take(rows.shape[0], n * (n + 1) // 2, rows.shape[2])
+    shifted = rows.unfold(1, n, 1)[:, :full].mT  # [G, full, n, C]
+    multiply(rows[:, None, :n], shifted, features[:, : full * n].unflatten(1, (full, n)))
+    if n % 2 == 0:
+        multiply(rows[:, : n // 2], rows[:, n // 2 : n], features[:, full * n :])
+    return features
+
+
+def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
+    """The gradient of the first n rows [G, n, C] from that of the features [G, F, C]."""
+    n = _num_rows(rows)
+    drows = torch.zeros_like(rows)
+    first, dfirst = rows[:, :n], drows[:, :n]
+    for s, product in enumerate(dfeatures.split(n, dim=1)):  # [G, n, C]
+        size = product.shape[1]
+        if size < n:  # the last of an even n: n // 2 pairs
+            first, dfirst = first[:, :size], dfirst[:, :size]
+        dfirst.addcmul_(product, rows[:, s : s + size])
+        drows[:, s : s + size].addcmul_(product, first)
+    drows[:, : n // 2].add_(drows[:, n:])
+    return drows[:, :n]
+
+
+def _num_rows(rows: Tensor) -> int:
+    return (2 * rows.shape[1] + 2) // 3

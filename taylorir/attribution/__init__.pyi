@@ -1,0 +1,14 @@
+from .maps import (
+    centre_patch as centre_patch,
+    diffusion_index as diffusion_index,
+    effective_receptive_field as effective_receptive_field,
+    field_width as field_width,
+    local_attribution as local_attribution,
+)
+from .rows import (
+    RESULTS as RESULTS,
+    described as described,
+    detailed_crops as detailed_crops,
+    named_networks as named_networks,
+    stored_rows as stored_rows,
+)

@@ -1,0 +1,229 @@
+"""``taylorir benchmark``: time, peak memory and floating-point work, one row a measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+benchmark_app = typer.Typer(
+    help="What attention and networks cost: time, memory, operations.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")]
+Jobs = Annotated[int, typer.Option(help="Processes to work in.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no table.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Seconds = Annotated[float, typer.Option(help="Time to spend on a measurement.")]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="May be repeated; default: all.")]
+Modes = Annotated[list[str] | None, typer.Option("--mode", help="May be repeated; default: all.")]
+
+
+@benchmark_app.command("time")
+def time_networks(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Variants to time. Default: swinir_s_x2 and taylorswinir_s_x2."),
+    ] = None,
+    lr_size: Annotated[list[int] | None, typer.Option(help="Side of the LR image; may be repeated.")] = None,
+    window_size: Annotated[
+        list[int] | None, typer.Option(help="Window; may be repeated. Default: each variant's own.")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Way to attend, as in the memory table; may be repeated. Default: each variant's."),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="forward, or train (forward and backward).")] = "forward",
+    seconds: Seconds = 3.0,
+    longest: Annotated[
+        float, typer.Option(help="A call that takes more seconds is run once, its warm-up.")
+    ] = 60.0,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Time networks on square images, in turns: median with the 20% and 80% quantiles."""
+    from taylorir.cost import METHODS, Network, network_rows
+    from taylorir.networks import build_model
+
+    _writable(out)
+    for name in method or ():
+        if name not in METHODS:
+            raise ValueError(f"--method must be one of {', '.join(METHODS)}, not {name!r}")
+    networks = []
+    for name in models or ["swinir_s_x2", "taylorswinir_s_x2"]:
+        for window in window_size or [build_model(name).config.window_size]:
+            if method is None:
+                networks.append(Network(name, name, window))
+                continue
+            networks += [Network(way, name, window, tuple(METHODS[way].items())) for way in method]
+    rows = network_rows(
+        networks,
+        lr_size or [96],
+        modes=[mode],
+        seconds=seconds,
+        longest=longest,
+        device=usable_device(device),
+        dtype=_dtype(dtype),
+    )
+    shown = ("variant", "method", "window_size", "mode", "lr_size", "latency_ms", "cpu_ms", "status")
+    _finish(rows, shown, out, quiet)
+
+
+@benchmark_app.command("attention")
+def time_attention(
+    num_tokens: Annotated[
+        list[int] | None, typer.Option(help="Tokens N; may be repeated. Default: 64 to 65536.")
+    ] = None,
+    method: Methods = None,
+    mode: Modes = None,
+    head_dim: Annotated[int, typer.Option(help="Width of a head: 30 in SwinIR-M, 10 in S.")] = 30,
+    num_heads: Annotated[int, typer.Option(help="Heads.")] = 6,
+    total_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of the whole batch of windows; default: one window.")
+    ] = None,
+    seconds: Seconds = 1.0,
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Time attention alone against the number of tokens."""
+    from taylorir.cost import MODES, attention_methods, attention_rows
+
+    _writable(out)
+    chosen = usable_device(device)
+    rows = attention_rows(
+        method or attention_methods(chosen),
+        num_tokens or (64, 144, 256, 576, 1024, 2304, 4096, 9216, 16384, 36864, 65536),
+        head_dim=head_dim,
+        num_heads=num_heads,
+        total_tokens=total_tokens,
+        modes=mode or MODES,
+        device=chosen,
+        dtype=_dtype(dtype),
+        seconds=seconds,
+    )
+    _finish(rows, ("method", "mode", "num_tokens", "batch", "latency_ms", "status"), out, quiet)
+
+
+@benchmark_app.command("memory")
+def memory(
+    model: Annotated[list[str] | None, typer.Option(help="S or M; may be repeated; default: both.")] = None,
+    method: Methods = None,
+    window_size: Annotated[list[int] | None, typer.Option(help="May be repeated; default: 8 to 96.")] = None,
+    lr_size: Annotated[list[int] | None, typer.Option(help="May be repeated; default: 48 to 512.")] = None,
+    upscale: Annotated[list[int] | None, typer.Option(help="2, 3 or 4; may be repeated.")] = None,
+    mode: Modes = None,
+    jobs: Jobs = 2,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Peak memory of a training step and of inference, exact, traced on fake tensors; needs no GPU.
+
+    With --out an interrupted run goes on where it stopped.
+    """
+    from taylorir.cost import LR_SIZES, METHODS, UPSCALES, WINDOWS, grid, memory_table
+
+    _writable(out)
+    points = grid(
+        model or ("M", "S"),
+        method or tuple(METHODS),
+        window_size or WINDOWS,
+        lr_size or LR_SIZES,
+        upscale or UPSCALES,
+        mode or ("train", "infer"),
+    )
+    rows = memory_table(points, out, jobs=jobs, progress=not quiet)
+    shown = ("model", "method", "checkpoint", "window_size", "lr_size", "upscale", "mode", "peak_memory_mib")
+    _finish(rows, shown if len(rows) <= 60 else (), None, quiet)
+
+
+@benchmark_app.command("limits")
+def limits(jobs: Jobs = 2, out: Out = None, quiet: Quiet = False) -> None:
+    """The largest window and the largest image that fit in 8 to 141 GiB, by search over the accounting."""
+    from taylorir.cost import limit_points, limit_rows
+
+    _writable(out)
+    rows = limit_rows(limit_points(), jobs=jobs, progress=not quiet)
+    _finish(rows, ("method", "checkpoint", "mode", "vary", "budget_gib", "largest"), out, quiet)
+
+
+@benchmark_app.command("flops")
+def flops(out: Out = None, quiet: Quiet = False) -> None:
+    """Operations of attention, counted from what runs, beside the formulas."""
+    from taylorir.cost import flop_rows
+
+    _writable(out)
+    _finish(flop_rows(), ("method", "num_tokens", "head_dim", "forward_flops", "train_flops"), out, quiet)
+
+
+@benchmark_app.command("validate")
+def validate(
+    large: Annotated[bool, typer.Option("--large", help="Windows of 96 and 192 instead.")] = False,
+    limit_gib: Annotated[
+        float | None, typer.Option(help="Address space of each process, GiB, on a CPU.")
+    ] = None,
+    device: Device = "auto",
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """The accounting beside what real runs allocate, each in a fresh process."""
+    from taylorir.cost import LARGE, VALIDATION, validation_rows
+
+    _writable(out)
+    rows = validation_rows(usable_device(device), LARGE if large else VALIDATION, limit_gib=limit_gib)
+    _finish(rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet)
+
+
+def _writable(out: Path | None) -> None:
+    if out is not None:
+        from taylorir.evaluation import check_writable
+
+        check_writable(out)
+
+
+def _finish(rows: pd.DataFrame, shown: tuple[str, ...], out: Path | None, quiet: bool) -> None:
+    columns = [name for name in shown if name in rows]
+    if not quiet and columns:
+        typer.echo(rows[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    if out is not None:
+        from taylorir.rows import write_atomic
+
+        content = rows.to_csv(index=False, lineterminator="\n").encode()
+        write_atomic(out, lambda file: file.write(content))
+
+
+def _dtype(name: str) -> torch.dtype:
+    import torch
+
+    names = ("float32", "bfloat16", "float16")
+    if name not in names:
+        raise ValueError(f"--dtype must be one of {', '.join(names)}, not {name!r}")
+    return getattr(torch, name)
+
+
+def usable_device(name: str) -> str:
+    """The torch device that ``--device`` names; "auto" is the GPU where there is one.
+
+    Raises:
+        ValueError: a device that cannot be used here.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"--device {name} cannot be used here") from None
+    return name

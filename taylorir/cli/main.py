@@ -1,0 +1,349 @@
+"""The ``taylorir`` command. What needs torch is imported when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taylorir.cli.benchmark import benchmark_app, usable_device
+from taylorir.cli.data import DataRoot, data_app
+
+UPSCALES = (2, 3, 4, 8)
+
+app = typer.Typer(
+    help="TaylorShift attention in SwinIR: train, evaluate, upscale pictures, measure cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(data_app, name="data")
+
+Upscale = Annotated[int, typer.Option(help="Factor: 2, 3, 4 or 8.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+Tile = Annotated[str, typer.Option(help='LR pixels a side, "auto" (from the memory), or "none".')]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        help="Least number of LR pixels that neighbouring tiles share. Default: two windows, at least 32."
+    ),
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Memory that the process may take with --tile auto, e.g. 2GiB.")
+]
+Ensemble = Annotated[
+    bool, typer.Option("--self-ensemble", help="Average over the eight flips and rotations.")
+]
+Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16 or float16; auto is bfloat16 on a GPU, float32 on a CPU.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; errors of the user end with one line on standard error and exit code 2."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="taylorir", standalone_mode=False)
+    except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        _fail(reason)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the command-line parser
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        _fail(error.format_message())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"taylorir: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _reason(error: Exception) -> str | None:
+    """One line for a user's error; None for what must be a mistake in the program."""
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "not enough memory" in str(error)
+    ):
+        return "out of memory; try --tile auto with --memory, or a smaller --tile or batch"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, ValueError | OSError) else None
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="bicubic, a variant with weights, a checkpoint, or a SwinIR .pth")
+    ],
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Set to measure on; may be repeated. Default: samples_held_out.")
+    ] = None,
+    upscale: Upscale = 2,
+    data_root: DataRoot = None,
+    tile: Tile = "none",
+    overlap: Overlap = None,
+    memory: Memory = None,
+    self_ensemble: Ensemble = False,
+    padding: Annotated[str, typer.Option(help="reflect, or flip as in SwinIR's test script.")] = "reflect",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the rows, one an image, to this CSV file.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """PSNR and SSIM of a model by the protocol of the field (luma, border shaved, MATLAB bicubic)."""
+    import pandas as pd
+
+    from taylorir.datasets import image_files
+    from taylorir.evaluation import check_writable, evaluate as measure, load_model
+    from taylorir.rows import write_atomic
+
+    _check_upscale(upscale)
+    names = dataset or ["samples_held_out"]
+    for name in names:
+        image_files(name, data_root)
+    if out is not None:
+        if out.suffix != ".csv":
+            raise ValueError(f"--out must be a .csv file, not {out}")
+        check_writable(out)
+    network = load_model(model, device=usable_device(device))
+    frames = []
+    for name in names:
+        rows = measure(
+            network,
+            name,
+            upscale,
+            data_root=data_root,
+            name=model if "/" not in model else Path(model).stem,
+            tile=_tile(tile),
+            overlap=overlap,
+            memory=memory,
+            self_ensemble=self_ensemble,
+            padding=padding,
+            precision=precision,
+            progress=not quiet,
+        )
+        typer.echo(
+            f"{name} x{upscale}: {len(rows)} images, PSNR-Y {rows.psnr_y.mean():.3f} dB, "
+            f"SSIM-Y {rows.ssim_y.mean():.4f}, {rows.seconds.sum():.1f} s"
+        )
+        frames.append(rows)
+    if out is not None:
+        content = pd.concat(frames).to_csv(index=False, lineterminator="\n").encode()
+        write_atomic(out, lambda file: file.write(content))
+
+
+@app.command()
+def upscale(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The result, or a folder for the results.")],
+    upscale: Upscale = 2,
+    model: Annotated[
+        str | None,
+        typer.Option(help="As in evaluate. Default: the best weights in data/weights for the factor."),
+    ] = None,
+    tile: Tile = "auto",
+    overlap: Overlap = None,
+    memory: Memory = None,
+    self_ensemble: Ensemble = False,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    suffix: Annotated[str, typer.Option(help="Format of a folder's results: .png, .webp or .jpg.")] = ".png",
+    quiet: Quiet = False,
+) -> None:
+    """Upscale your own picture, or a folder of them.
+
+    Orientation, transparency, greyscale and colour profile are kept; 16-bit depth, CMYK and animation are
+    reduced, and that is said. A folder goes on after a broken file, names it at the end, and exits with 1.
+    """
+    _check_upscale(upscale)
+    from taylorir.evaluation import (
+        check_target,
+        default_model,
+        load_model,
+        parse_memory,
+        peak_resident_memory,
+        upscale_file,
+        upscale_folder,
+    )
+    from taylorir.images import open_picture
+
+    tile_size = _tile(tile)
+    if memory is not None:
+        parse_memory(memory)
+    if not source.exists():
+        raise FileNotFoundError(f"no such file or folder: {source}")
+    if not source.is_dir():
+        target = target / f"{source.stem}{suffix}" if target.is_dir() else target
+        open_picture(source)
+        check_target(source, target)
+    where = usable_device(device)
+    name = model or default_model(upscale)
+    network = load_model(name, device=where)
+    if precision == "auto":
+        precision = "bfloat16" if where.startswith("cuda") else "float32"
+
+    def one(file: Path, result: Path) -> list[str]:
+        return upscale_file(
+            network,
+            file,
+            result,
+            upscale=upscale,
+            tile=tile_size,
+            overlap=overlap,
+            memory=memory,
+            self_ensemble=self_ensemble,
+            precision=precision,
+            progress=not quiet,
+        )
+
+    typer.echo(f"model: {name}")
+    if not source.is_dir():
+        started = time.monotonic()
+        for note in one(source, target):
+            typer.echo(f"note: {note}")
+        seconds, peak = time.monotonic() - started, peak_resident_memory() / 2**20
+        typer.echo(f"{source} -> {target} ({seconds:.0f} s, at most {peak:,.0f} MiB of memory)")
+        return
+    done, failures = upscale_folder(source, target, one, suffix=suffix, report=typer.echo)
+    typer.echo(f"{done} of {done + len(failures)} files upscaled")
+    if failures:
+        for file, reason in failures.items():
+            typer.echo(f"taylorir: {file}: {reason}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    variant: Annotated[str, typer.Argument(help="Name of a variant, e.g. taylorswinir_tiny_x2.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, curve.csv and weights.safetensors.")],
+    num_iters: Annotated[int | None, typer.Option(help="Steps of the optimiser.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, crops and stochastic depth.")] = 0,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits on every run.")
+    ] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time, with a checkpoint.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+    ] = False,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Training set; may be repeated. Default: the sample images.")
+    ] = None,
+    data_root: DataRoot = None,
+    init: Annotated[str | None, typer.Option(help="Start from the weights of this checkpoint.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="NAME=VALUE for any other setting of the run or the network; may be repeated."
+        ),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a variant; killed at any moment, it goes on with --resume."""
+    from taylorir.evaluation import load_model
+    from taylorir.networks import ModelConfig, build_model
+    from taylorir.training import TrainConfig, train as run
+
+    run_names = {field.name for field in dataclasses.fields(TrainConfig)} - {"model"}
+    model_names = {field.name for field in dataclasses.fields(ModelConfig)}
+    settings: dict[str, object] = {"seed": seed, "deterministic": deterministic}
+    overrides: dict[str, object] = {}
+    for text in option or []:
+        name, value = _setting(text)
+        if name not in run_names | model_names:
+            raise ValueError(f"unknown setting {name!r}; known: {', '.join(sorted(run_names | model_names))}")
+        (settings if name in run_names else overrides)[name] = value
+    if num_iters is not None:
+        settings["num_iters"] = num_iters
+    if dataset:
+        settings["datasets"] = tuple(dataset)
+    if max_minutes is not None and not max_minutes > 0:
+        raise ValueError(f"--max-minutes must be positive, not {max_minutes}")
+    config = TrainConfig(model=build_model(variant, **overrides).config, **settings)
+    start = load_model(init) if init else None
+    if isinstance(start, str):
+        raise ValueError("--init must be a checkpoint; bicubic has no weights")
+    result = run(
+        config,
+        data_root=data_root,
+        out=out,
+        resume=resume,
+        max_minutes=max_minutes,
+        init=start,
+        device=device,
+        progress=not quiet,
+    )
+    if result.weights is None:
+        typer.echo(f"stopped at step {result.step} of {config.num_iters}; go on with --resume")
+        return
+    psnr = result.curve.psnr_y.dropna()
+    typer.echo(f"{result.weights}" + (f": held-out PSNR-Y {psnr.iloc[-1]:.2f} dB" if len(psnr) else ""))
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A variant with weights, a checkpoint, or a SwinIR .pth")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .onnx, or .pt2 (torch.export).")
+    ],
+    check: Annotated[bool, typer.Option(help="Run the file on three sizes against PyTorch.")] = True,
+) -> None:
+    """Write a network for other runtimes, with free height and width; it pads and crops by itself."""
+    from taylorir.evaluation import check_writable, load_model
+    from taylorir.networks import TOLERANCE, export_network, exported_difference
+
+    network = load_model(model)
+    if isinstance(network, str):
+        raise ValueError(f"{model} has no weights to export; give a variant with weights or a checkpoint")
+    check_writable(target)
+    export_network(network, target)
+    typer.echo(f"{model} -> {target} ({target.stat().st_size / 2**20:.1f} MiB)")
+    if not check:
+        return
+    differences = exported_difference(network, target)
+    for (height, width), difference in differences.items():
+        typer.echo(f"{height}x{width}: largest difference from PyTorch {difference:.1e}")
+    if max(differences.values()) > TOLERANCE:
+        raise ValueError(f"{target} differs from PyTorch by more than {TOLERANCE:g}")
+
+
+def _check_upscale(upscale: int) -> None:
+    if upscale not in UPSCALES:
+        raise ValueError(f"--upscale must be 2, 3, 4 or 8, not {upscale}")
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("none", "auto"):
+        return None if text == "none" else text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f'--tile must be a number of pixels, "auto" or "none", not {text!r}')
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set must be NAME=VALUE, not {text!r}")
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.strip(), value

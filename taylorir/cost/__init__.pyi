@@ -1,0 +1,28 @@
+from .allocations import record as record
+from .flops import (
+    cost_parity as cost_parity,
+    flop_rows as flop_rows,
+    network_flop_rows as network_flop_rows,
+    parity_rows as parity_rows,
+)
+from .memory import METHODS as METHODS
+from .memory_real import LARGE as LARGE, VALIDATION as VALIDATION, validation_rows as validation_rows
+from .memory_rows import (
+    LR_SIZES as LR_SIZES,
+    UPSCALES as UPSCALES,
+    WINDOWS as WINDOWS,
+    grid as grid,
+    limit_points as limit_points,
+    limit_rows as limit_rows,
+    memory_table as memory_table,
+    stored_rows as stored_rows,
+    with_savings as with_savings,
+)
+from .runtime import (
+    MODES as MODES,
+    Network as Network,
+    attention_methods as attention_methods,
+    attention_rows as attention_rows,
+    network_rows as network_rows,
+)
+from .timing import time_calls as time_calls

@@ -1,0 +1,207 @@
+"""TaylorShift attention against PyTorch's fused softmax attention: the table of speed and memory on a CPU.
+
+``python -m taylorir.cost.attention_table`` prints it. All calls of a shape take turns on the same inputs, so
+that what else the machine does falls on each alike; a time is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from tqdm import tqdm
+
+from taylorir.attention import taylor_attention
+from taylorir.cost.allocations import AllocationTrace, record
+from taylorir.rows import provenance
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of q, k and v, and what the project asks of the ratio SDPA's time / ours; None: no bar."""
+
+    num_tokens: int
+    num_heads: int
+    head_dim: int
+    windows: int = 1
+    forward_bar: float | None = None
+    backward_bar: float | None = None
+
+
+SHAPES = (
+    Shape(2304, 6, 10, forward_bar=9, backward_bar=10),
+    Shape(2304, 12, 15, forward_bar=8, backward_bar=8),
+    Shape(2304, 6, 30, forward_bar=2.2, backward_bar=2.2),
+    Shape(2304, 6, 30, windows=4),
+    Shape(9216, 6, 10, forward_bar=40, backward_bar=40),
+    Shape(9216, 6, 30, forward_bar=8, backward_bar=8),
+    Shape(64, 6, 30, backward_bar=0.5),
+    Shape(64, 6, 30, windows=64, backward_bar=0.5),
+    Shape(256, 6, 30, backward_bar=0.5),
+    Shape(256, 6, 30, windows=16, backward_bar=0.5),
+)
+GROWTH_SHAPES = (Shape(2304, 6, 30), Shape(36864, 6, 30))
+
+
+def speed_rows(
+    shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seconds: float = 0.5, seed: int = 0
+) -> pd.DataFrame:
+    """Time SDPA and TaylorShift by turns.
+
+    Args:
+        shapes: what to time, in float32.
+        rounds: times that each call is timed at least, after one that is not.
+        seconds: time to go on for, so that calls of less than a millisecond get more rounds.
+        seed: of the inputs.
+
+    Returns:
+        One row a shape and pass ("forward", "forward + backward"): median milliseconds with 20 % and 80 %
+        quantiles of both, ``ratio`` = SDPA's median / ours, its ``bar``, and the columns of provenance.
+    """
+    rows = []
+    for shape in tqdm(shapes, desc="speed", leave=False):
+        q, k, v, gradient = _inputs(shape, seed)
+        calls = {
+            (name, direction): _call(attention, direction, q, k, v, gradient)
+            for direction in ("forward", "forward + backward")
+            for name, attention in (("sdpa", scaled_dot_product_attention), ("taylor", taylor_attention))
+        }
+        times = _by_turns(calls, rounds, seconds)
+        for direction, bar in (("forward", shape.forward_bar), ("forward + backward", shape.backward_bar)):
+            sdpa, taylor = times["sdpa", direction], times["taylor", direction]
+            row = {**_columns(shape), "pass": direction}
+            for name, values in (("sdpa", sdpa), ("taylor", taylor)):
+                low, median, high = np.quantile(values, (0.2, 0.5, 0.8)) * 1e3
+                row |= {f"{name}_ms": median, f"{name}_ms_q20": low, f"{name}_ms_q80": high}
+            ratio = float(np.median(sdpa) / np.median(taylor))
+            rows.append(row | {"ratio": ratio, "bar": bar, "rounds": len(sdpa)} | provenance(seed=seed))
+    return pd.DataFrame(rows)
+
+
+def memory_rows(shapes: Sequence[Shape] = GROWTH_SHAPES, *, seed: int = 0) -> pd.DataFrame:
+    """Bytes saved for backward, and the most held in each pass beside inputs, outputs and gradients.
+
+    Returns:
+        One row a shape: ``saved_mib``, ``forward_transient_mib``, ``backward_transient_mib``, and provenance.
+    """
+    rows = []
+    for shape in tqdm(shapes, desc="memory", leave=False):
+        q, k, v, gradient = _inputs(shape, seed)
+        saved: dict[int, Tensor] = {}
+
+        def pack(x: Tensor, saved: dict[int, Tensor] = saved) -> Tensor:
+            saved[x.untyped_storage().data_ptr()] = x.detach()
+            return x
+
+        with record((q, k, v)) as forward, torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
+            y = taylor_attention(q, k, v)
+        with record((q, k, v, y, gradient, *saved.values())) as backward:
+            gradients = torch.autograd.grad(y, (q, k, v), gradient)
+        memory = {
+            "saved_mib": sum(x.untyped_storage().nbytes() for x in saved.values()) / MIB,
+            "forward_transient_mib": (_peak(forward) - y.nbytes) / MIB,
+            "backward_transient_mib": (_peak(backward) - sum(x.nbytes for x in gradients)) / MIB,
+        }
+        rows.append(_columns(shape) | memory | provenance(seed=seed))
+    return pd.DataFrame(rows)
+
+
+def growth_rows(*, rounds: int = 7, seed: int = 0) -> pd.DataFrame:
+    """Time of forward + backward from N = 2304 to 36864, sixteen times the tokens, by turns.
+
+    Returns:
+        One row: both medians in milliseconds, their ``ratio``, its ``bar`` (at most), and provenance.
+    """
+    calls = {}
+    for shape in GROWTH_SHAPES:
+        q, k, v, gradient = _inputs(shape, seed)
+        calls[shape.num_tokens] = _call(taylor_attention, "forward + backward", q, k, v, gradient)
+    small, large = (float(np.median(times)) * 1e3 for times in _by_turns(calls, rounds).values())
+    row = {"ms_2304": small, "ms_36864": large, "ratio": large / small, "bar": 16 * 1.3}
+    return pd.DataFrame([row | provenance(seed=seed)])
+
+
+def _columns(shape: Shape) -> dict[str, int]:
+    columns = dataclasses.asdict(shape)
+    return {name: columns[name] for name in ("windows", "num_heads", "num_tokens", "head_dim")}
+
+
+def _inputs(shape: Shape, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    size = (shape.windows, shape.num_heads, shape.num_tokens, shape.head_dim)
+    inputs = [torch.randn(size, generator=generator) for _ in range(4)]
+    return [x.requires_grad_() for x in inputs[:3]] + inputs[3:]
+
+
+def _call(
+    attention: Callable[..., Tensor], direction: str, q: Tensor, k: Tensor, v: Tensor, gradient: Tensor
+) -> Callable[[], object]:
+    if direction == "forward":
+        return lambda: attention(q.detach(), k.detach(), v.detach())
+    return lambda: torch.autograd.grad(attention(q, k, v), (q, k, v), gradient)
+
+
+def _by_turns(
+    calls: dict[object, Callable[[], object]], rounds: int, seconds: float = 0.0
+) -> dict[object, list[float]]:
+    """Seconds of each call in each round, for at least that many, after a round that does not count."""
+    times: dict[object, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds
+    while rounds > 0 or time.perf_counter() < end:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+        rounds -= 1
+    return times
+
+
+def _peak(trace: AllocationTrace) -> int:
+    """The most bytes that what was made under ``record`` held at a time."""
+    return int(trace.events().delta.cumsum().max())
+
+
+def _unpack(x: Tensor) -> Tensor:
+    return x
+
+
+def main() -> None:
+    """Print the table; with ``--out`` write its rows as CSV too."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="times that each call is timed")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="threads of PyTorch; default: its own choice"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="CSV to write the speed rows to")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    speed = speed_rows(rounds=arguments.rounds)
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        speed.to_csv(arguments.out, index=False, float_format="%.4g")
+    shown = ["windows", "num_heads", "num_tokens", "head_dim", "pass", "sdpa_ms", "taylor_ms", "ratio", "bar"]
+    print(speed[shown].to_string(index=False, float_format="%.2f", na_rep=""))
+    print(growth_rows()[["ms_2304", "ms_36864", "ratio", "bar"]].to_string(index=False, float_format="%.2f"))
+    memory = memory_rows()
+    shown = ["num_tokens", *(name for name in memory.columns if name.endswith("_mib"))]
+    print(memory[shown].to_string(index=False, float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    main()

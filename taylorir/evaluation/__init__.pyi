@@ -1,0 +1,21 @@
+from .scores import (
+    BICUBIC as BICUBIC,
+    WEIGHTS_FOLDER as WEIGHTS_FOLDER,
+    default_model as default_model,
+    default_overlap as default_overlap,
+    evaluate as evaluate,
+    load_model as load_model,
+    super_resolve as super_resolve,
+    window_pixels as window_pixels,
+)
+from .tiles import (
+    parse_memory as parse_memory,
+    peak_resident_memory as peak_resident_memory,
+    plan_axis as plan_axis,
+)
+from .upscale import (
+    check_target as check_target,
+    check_writable as check_writable,
+    upscale_file as upscale_file,
+    upscale_folder as upscale_folder,
+)

@@ -1,0 +1,11 @@
+from . import protocol_choices as protocol_choices
+from .differences import (
+    beside_published as beside_published,
+    compare as compare,
+    image_differences as image_differences,
+    read_results as read_results,
+    with_rows as with_rows,
+)
+from .gallery import crop_panels as crop_panels, pick_both_ways as pick_both_ways, rank_crops as rank_crops
+from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
+from .robustness import paired_gain as paired_gain, robustness_rows as robustness_rows

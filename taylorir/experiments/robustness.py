@@ -1,0 +1,128 @@
+"""Super-resolution of degraded images: one row an image, degradation and model.
+
+``python -m taylorir.experiments.robustness MODEL... --dataset Set5 --data-root DIR --out
+data/results/robustness.csv``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from torch import nn
+from tqdm import tqdm
+
+from taylorir.datasets import NamedImage, load_images
+from taylorir.evaluation import load_model, super_resolve
+from taylorir.images import DEGRADATIONS, degrade, mod_crop, psnr, rgb_to_y, ssim
+from taylorir.rows import PROVENANCE_COLUMNS, provenance, write_atomic
+
+
+def robustness_rows(
+    models: Mapping[str, nn.Module | str],
+    images: Iterable[NamedImage],
+    upscale: int,
+    *,
+    degradations: Sequence[str] = DEGRADATIONS,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Measure every model on every degraded image by the protocol, against the clean HR.
+
+    Args:
+        models: networks, or "bicubic", by name.
+        images: HR images.
+        upscale: the factor.
+        degradations: names that :func:`taylorir.images.degrade` knows; equal LR for every model.
+        seed: of the noise.
+        progress: show a bar.
+
+    Returns:
+        Columns model, image, degradation, upscale, psnr_y, ssim_y, sharpness and provenance. Sharpness needs
+        no reference (see :func:`sharpness`); noise and artefacts raise it as detail does.
+    """
+    images = list(images)
+    rows = []
+    total = len(images) * len(degradations) * len(models)
+    with tqdm(total=total, desc="degraded images", disable=not progress, leave=False) as bar:
+        for named in images:
+            hr = mod_crop(named.image, upscale)
+            for name in degradations:
+                lr = degrade(hr, upscale, name, seed=seed)
+                for model_name, model in models.items():
+                    sr = super_resolve(model, lr, upscale=upscale)
+                    rows.append(
+                        {
+                            "model": model_name,
+                            "image": named.name,
+                            "degradation": name,
+                            "upscale": upscale,
+                            "psnr_y": round(psnr(sr, hr, crop_border=upscale), 4),
+                            "ssim_y": round(ssim(sr, hr, crop_border=upscale), 6),
+                            "sharpness": round(sharpness(sr), 4),
+                            **provenance(seed=seed),
+                        }
+                    )
+                    bar.update()
+    columns = ["model", "image", "degradation", "upscale", "psnr_y", "ssim_y", "sharpness"]
+    return pd.DataFrame(rows, columns=[*columns, *PROVENANCE_COLUMNS])
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Mean length of the luma's gradient by forward differences, in grey levels a pixel.
+
+    Args:
+        image: uint8 ``[H, W, 3]``, at least 2x2.
+    """
+    luma = rgb_to_y(image)
+    return float(np.hypot(np.diff(luma, axis=0)[:, :-1], np.diff(luma, axis=1)[:-1]).mean())
+
+
+def paired_gain(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """PSNR-Y of ``second`` minus ``first`` on the same images, by degradation, with a 95% interval.
+
+    Args:
+        rows: of :func:`robustness_rows`.
+
+    Returns:
+        Columns degradation, images, gain, low, high (dB). The interval is Student's t over images; with one
+        image it is missing.
+    """
+    from scipy.stats import t
+
+    table = rows.pivot(index=["degradation", "image"], columns="model", values="psnr_y")
+    gains = (table[second] - table[first]).groupby("degradation", sort=False)
+    result = gains.agg(images="count", gain="mean", deviation="std").reset_index()
+    half = t.ppf(0.975, result["images"] - 1) * result["deviation"] / np.sqrt(result["images"])
+    result["low"], result["high"] = result["gain"] - half, result["gain"] + half
+    order = {name: place for place, name in enumerate(rows["degradation"].drop_duplicates())}
+    result = result.sort_values("degradation", key=lambda names: names.map(order), ignore_index=True)
+    return result[["degradation", "images", "gain", "low", "high"]]
+
+
+def _main(
+    models: Annotated[list[str], typer.Argument(help="bicubic, names of weights, or checkpoints.")],
+    dataset: Annotated[str, typer.Option(help="The image set.")] = "samples",
+    upscale: Annotated[int, typer.Option(help="The factor.")] = 2,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; printed if left out.")] = None,
+) -> None:
+    """Measure models on degraded images."""
+    networks = {name: load_model(name) for name in models}
+    rows = robustness_rows(networks, load_images(dataset, data_root), upscale, seed=seed, progress=True)
+    rows.insert(1, "set", dataset)
+    if out is None:
+        means = rows.groupby(["degradation", "model"], sort=False)["psnr_y"].mean().unstack().round(2)
+        print(means.to_string())
+    else:
+        content = rows.to_csv(index=False, lineterminator="\n").encode()
+        write_atomic(out, lambda file: file.write(content))
+
+
+if __name__ == "__main__":
+    typer.run(_main)

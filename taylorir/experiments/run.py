@@ -1,0 +1,279 @@
+"""Do the runs of :mod:`taylorir.experiments.protocol`: ``python -m taylorir.experiments run --tier mini``.
+
+Several processes may share the list, on one machine or on a shared file system with file locks: each takes
+the next run that nobody works on. What is done is skipped, what was cut short goes on from its checkpoint,
+and rows are written as they come:
+
+* ``quality_TIER_runs.csv``: a row a run: what it was, what it cost;
+* ``quality_TIER.csv``: a row an image;
+* ``quality_TIER_curves.csv``: the learning curves.
+
+On several GPUs one run after the other is done by all of them, without locks, so start it once:
+``torchrun --nproc-per-node 8 -m taylorir.experiments run --tier paper --data-root DIR``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+
+from taylorir.datasets import NamedImage
+from taylorir.evaluation import evaluate
+from taylorir.experiments.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
+from taylorir.networks import load_checkpoint, taylorize
+from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic
+from taylorir.training import Processes, TrainResult, join_processes, load_training_images, train
+
+SETS = ("Set5", "Set14", "BSD100")
+_ROW_COLUMNS = ("run", "set", "image", "upscale", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things lie.
+
+    Attributes:
+        runs: checkpoints, a folder a tier and run; not committed.
+        results: the CSV files.
+        weights: the weights of the main runs.
+        data_root: the image sets, see :func:`taylorir.datasets.data_root`.
+    """
+
+    runs: Path = Path("runs")
+    results: Path = Path("data/results")
+    weights: Path = Path("data/weights")
+    data_root: Path | None = None
+
+
+def run_tier(
+    tier: str,
+    places: Places,
+    *,
+    only: Sequence[str] = (),
+    sets: Sequence[str] = SETS,
+    progress: bool = True,
+    processes: Processes | None = None,
+) -> list[str]:
+    """Do the runs of a tier that are not done, main rows first; then measure them on ``sets``.
+
+    Args:
+        tier: "mini", "s" or "paper".
+        places: where things lie.
+        only: names of runs; empty means all.
+        sets: benchmark sets; a run is measured on those that it lacks.
+        progress: show bars.
+        processes: those of torchrun, which then work together; None is this one alone, beside others perhaps.
+
+    Returns:
+        The names of the runs that are not done: another process works on them, or they paused at their time
+        limit.
+
+    Raises:
+        ValueError: an unknown tier or run, or as :func:`taylorir.training.train`.
+        OSError: a file cannot be read or written.
+    """
+    chosen = [find_run(tier, name) for name in only] or runs_of(tier)
+    together, first = processes is not None and processes.count > 1, processes is None or processes.is_first
+    images: dict[tuple[str, ...], list[NamedImage]] = {}
+    pending = []
+    for run in chosen:
+        folder = places.runs / tier / run.name
+        source = places.runs / tier / run.upcycled_from / "weights.safetensors"
+        lock = places.runs / tier / f"{run.name}.lock"
+        with contextlib.nullcontext(True) if together else _only_here(lock) as mine:
+            if not mine or (run.upcycled_from and not source.exists()):
+                pending.append(run.name)
+                continue
+            if not (folder / "weights.safetensors").exists():
+                names = run.config.datasets
+                if names not in images:
+                    images[names] = load_training_images(names, places.data_root)
+                if first:
+                    print(f"{run.name}: training", flush=True)
+                result = _train(run, folder, source, images[names], places, progress)
+                if result.weights is None:
+                    pending.append(run.name)
+                    continue
+                if first:
+                    _keep(run, tier, result, places)
+            if first:
+                _measure(run, tier, folder, places, sets)
+    return pending
+
+
+def _train(
+    run: Run, folder: Path, source: Path, images: list[NamedImage], places: Places, progress: bool
+) -> TrainResult:
+    init = None
+    if run.upcycled_from:
+        init = taylorize(load_checkpoint(source), window_size=run.config.model.window_size)
+    return train(
+        run.config,
+        images=images,
+        data_root=places.data_root,
+        out=folder,
+        resume=True,
+        max_minutes=run.max_minutes,
+        init=init,
+        progress=progress,
+    )
+
+
+def _keep(run: Run, tier: str, result: TrainResult, places: Places) -> None:
+    """Write the row of the run and its curve, and its weights where they are to be kept."""
+    config, model, last = run.config, run.config.model, result.curve.iloc[-1]
+    row = {
+        "run": run.name,
+        "experiments": " ".join(run.experiments),
+        "attention": model.attention,
+        "position": model.position,
+        "window_size": model.window_size,
+        "patch_size": model.patch_size,
+        "num_heads": model.num_heads[0],
+        "embed_dim": model.embed_dim,
+        "shift": model.shift,
+        "upscale": model.upscale,
+        "upcycled_from": run.upcycled_from,
+        "parameters": sum(p.numel() for p in result.model.parameters()),
+        "num_iters": config.num_iters,
+        "batch_size": config.batch_size,
+        "crop_size": config.crop_size,
+        "learning_rate": config.learning_rate,
+        "seconds": round(result.seconds, 3),
+        "cpu_seconds": round(result.cpu_seconds, 3),
+        "iterations_per_second": round(config.num_iters / result.seconds, 3),
+        "data_share": round(float(result.curve.data_share.median()), 4),
+        "utilisation": float(last.utilisation),
+        "held_out_psnr_y": round(float(last.psnr_y), 4),
+        **_where(run),
+    }
+    curve = result.curve.assign(run=run.name, **_where(run)).round(6)
+    columns = ["run", "step", "loss", "psnr_y", "seconds", "cpu_seconds", *PROVENANCE_COLUMNS]
+    measured = curve[curve.psnr_y.notna()][columns]
+    _merge(places, f"quality_{tier}_runs.csv", pd.DataFrame([row]), ["run"])
+    _merge(places, f"quality_{tier}_curves.csv", measured, ["run"])
+    if run.keep_weights:
+        places.weights.mkdir(parents=True, exist_ok=True)
+        for suffix in (".safetensors", ".json"):
+            shutil.copyfile(result.weights.with_suffix(suffix), places.weights / f"{run.name}{suffix}")
+
+
+def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[str]) -> None:
+    """Evaluate on the sets that have no rows yet."""
+    path = places.results / f"quality_{tier}.csv"
+    done: set[str] = set()
+    if path.exists():
+        rows = pd.read_csv(path, usecols=["run", "set"])
+        done = set(rows[rows.run == run.name].set)
+    for name in sets:
+        if name in done:
+            continue
+        model = load_checkpoint(folder / "weights.safetensors")
+        rows = evaluate(model, name, run.config.model.upscale, data_root=places.data_root, name=run.name)
+        print(f"{run.name}: {name} {rows.psnr_y.mean():.3f} dB", flush=True)
+        rows = rows.assign(run=run.name, **_where(run))[list(_ROW_COLUMNS)].round({"psnr_y": 4, "ssim_y": 6})
+        _merge(places, path.name, rows, ["run", "set"])
+
+
+def _where(run: Run) -> dict[str, str | int]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return provenance(device=device, dtype=run.config.dtype, seed=run.config.seed)
+
+
+def _merge(places: Places, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
+    """Put rows into a CSV file in the place of those with the same keys; one process at a time."""
+    path = places.results / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _only_here(places.runs / f"{name}.lock", wait=True):
+        if path.exists():
+            old = pd.read_csv(path, keep_default_na=False, dtype=str)
+            new = rows.astype(str)
+            same = old.set_index(keys).index.isin(new.set_index(keys).index)
+            rows = pd.concat([old[~same], new])
+        content = rows.to_csv(index=False, lineterminator="\n").encode()
+        write_atomic(path, lambda file: file.write(content))
+
+
+@contextlib.contextmanager
+def _only_here(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock that ends with the process; gives whether it was free (always, when waiting)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        file.write(str(os.getpid()))
+        yield True
+
+
+app = typer.Typer(
+    help="The budgeted quality experiments.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def list_runs(tier: Annotated[str, typer.Option(help="mini, s or paper.")] = "mini") -> None:
+    """The runs of a tier and the experiments that they serve."""
+    for run in runs_of(tier):
+        config = run.config
+        typer.echo(
+            f"{run.name:28s} {' '.join(run.experiments):14s} {config.num_iters} iterations of "
+            f"{config.batch_size} crops of {config.crop_size}x{config.crop_size}, seed {config.seed}"
+        )
+    for key, what in EXPERIMENTS.items():
+        typer.echo(f"{key}: {what}")
+
+
+@app.command("run")
+def run_command(
+    tier: Annotated[str, typer.Option(help=f"One of {', '.join(TIERS)}.")] = "mini",
+    only: Annotated[list[str] | None, typer.Option(help="A run; may be repeated. Default: all.")] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Set to measure on; may be repeated. Default: Set5, Set14, BSD100."),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder with benchmarks/SET/* and train/SET/*; else TAYLORIR_DATA.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch. Default: all cores.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Do what is not done, main rows first. May be started in several processes; interrupt it at any time."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    places = Places(data_root=data_root)
+    with join_processes("auto") as processes:
+        pending = run_tier(
+            tier, places, only=only or (), sets=dataset or SETS, progress=not quiet, processes=processes
+        )
+    if pending:
+        typer.echo(f"not done, run again to go on: {', '.join(pending)}")
+        raise typer.Exit(3)
+
+
+def main() -> None:
+    """The command; errors of the user end with one line on standard error and exit code 2."""
+    try:
+        code = typer.main.get_command(app).main(prog_name="taylorir.experiments", standalone_mode=False)
+    except (ValueError, OSError) as error:
+        sys.exit(f"taylorir: error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code)

@@ -1,0 +1,8 @@
+"""How far is TaylorShift from softmax, and how exact is it in floating point?
+
+Chapters 2 and 9. It imports attention and rows.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,9 @@
+"""What is a picture, and how far are two apart? Reading and writing, MATLAB's bicubic, luma, degradations,
+PSNR and SSIM.
+
+Chapter 3. It imports rows.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

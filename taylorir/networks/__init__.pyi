@@ -1,0 +1,25 @@
+from . import anatomy as anatomy
+from .checkpoint import (
+    Checkpoint as Checkpoint,
+    checkpoint_files as checkpoint_files,
+    fit_weights as fit_weights,
+    latest_checkpoint as latest_checkpoint,
+    load_checkpoint as load_checkpoint,
+    pack_state as pack_state,
+    remove_leftovers as remove_leftovers,
+    save_checkpoint as save_checkpoint,
+    save_weights as save_weights,
+    unpack_state as unpack_state,
+)
+from .config import ModelConfig as ModelConfig, config_from_json as config_from_json
+from .export import (
+    TOLERANCE as TOLERANCE,
+    export_network as export_network,
+    exported_difference as exported_difference,
+)
+from .original import as_in_original as as_in_original
+from .released import load_released as load_released
+from .swinir import SwinIR as SwinIR, SwinTransformerBlock as SwinTransformerBlock
+from .taylorswinir import taylor_efficient_published as taylor_efficient_published, taylorize as taylorize
+from .variants import VARIANTS as VARIANTS, build_from_config as build_from_config, build_model as build_model
+from .windows import kept_apart as kept_apart, window_regions as window_regions

@@ -1,0 +1,255 @@
+"""Networks for other runtimes: ``torch.export`` and ONNX, with free height and width.
+
+The graph holds the trained weights and the arithmetic of the network, written so that a tracer can follow it
+for any size: padding by index instead of by case, region labels computed from the size, no loops over tiles.
+It pads and crops by itself, as the network does.
+
+Shape legend: see :mod:`taylorir.networks.swinir`; here n = nH x nW windows of an image, F features of a
+token.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import math
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic_shapes
+
+from taylorir.attention import crossover_flops
+from taylorir.networks.position import rope_2d
+from taylorir.networks.swinir import SwinIR
+from taylorir.networks.window_attention import WindowAttention
+from taylorir.rows import write_atomic
+
+FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
+OPSET = 18
+CHECK_SIZES = ((48, 48), (61, 77), (192, 128))
+TOLERANCE = 1e-4
+
+
+class ExportableAttention(nn.Module):
+    """The attention of one block, softmax or Taylor, in plain operations: [B, H, W, C] to the same.
+
+    Taylor attention is direct or efficient by the crossover, fixed when the graph is made. In shifted windows
+    the efficient form keeps a state for each of the four regions that a window can have.
+    """
+
+    def __init__(self, attention: WindowAttention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.tokens = attention.window_size**2
+        self.head_dim = attention.qkv.out_features // (3 * attention.num_heads)
+        self.taylor = hasattr(attention, "temperature")
+        self.efficient = self.taylor and self.tokens >= crossover_flops(self.head_dim)
+        first, second = torch.triu_indices(self.head_dim, self.head_dim)
+        self.register_buffer("first", first.clone(), persistent=False)
+        self.register_buffer("second", second.clone(), persistent=False)
+        self.register_buffer("weight", torch.where(first == second, math.sqrt(0.5), 1.0), persistent=False)
+        low = torch.arange(attention.window_size) >= attention.window_size - attention.shift_size
+        self.register_buffer("low", low, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention, (batch, height, width, channels) = self.attention, x.shape
+        size, shift = attention.window_size, attention.shift_size
+        rows, columns = height // size, width // size
+        values = attention.qkv(x)[..., 2 * channels :] if attention.lepe is not None else None
+        if shift:
+            x = torch.cat((x[:, shift:], x[:, :shift]), 1)
+            x = torch.cat((x[:, :, shift:], x[:, :, :shift]), 2)
+        x = _copied(x.reshape(batch, rows, size, columns, size, channels).permute(0, 1, 3, 2, 4, 5))
+        qkv = attention.qkv(x.reshape(batch, rows * columns, self.tokens, channels))
+        qkv = qkv.reshape(batch, rows * columns, self.tokens, 3, attention.num_heads, self.head_dim)
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # [B, n, heads, N, d]
+        if attention.position == "rope":
+            q, k = rope_2d(q, size, size), rope_2d(k, size, size)
+        labels = self.labels(rows, columns) if shift else None
+        y = self.taylor_attention(q, k, v, labels) if self.taylor else self.softmax(q, k, v, labels)
+        y = _copied(y.transpose(2, 3)).reshape(batch, rows, columns, size, size, channels)
+        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, height, width, channels)
+        if shift:
+            y = torch.cat((y[:, height - shift :], y[:, : height - shift]), 1)
+            y = torch.cat((y[:, :, width - shift :], y[:, :, : width - shift]), 2)
+        if values is not None:
+            y = y + attention.lepe(values)
+        return attention.proj(y)
+
+    def labels(self, rows: int, columns: int) -> Tensor:
+        """Region of each token, 0..3: [n, N]. Only the last row and column of windows have several."""
+        down = (torch.arange(rows, device=self.low.device) == rows - 1)[:, None, None, None] & self.low[
+            :, None
+        ]
+        right = (torch.arange(columns, device=self.low.device) == columns - 1)[:, None, None] & self.low
+        return (2 * down.long() + right.long()).reshape(rows * columns, self.tokens)
+
+    def softmax(self, q: Tensor, k: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
+        scores = (q * self.head_dim**-0.5) @ k.transpose(-1, -2)
+        if self.attention.position == "bias":
+            scores = scores + self.attention.bias(self.attention.window_size, self.attention.window_size)
+        if labels is not None:
+            scores = torch.where(_meet(labels), scores, -torch.inf)
+        return scores.softmax(-1) @ v
+
+    def taylor_attention(self, q: Tensor, k: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
+        q = _unit(q) * self.attention.temperature[:, None, None]
+        k = _unit(k)
+        ones = torch.cat((v, torch.ones_like(v[..., :1])), -1)  # [B, n, heads, N, d + 1]
+        if not self.efficient:
+            scores = q @ k.transpose(-1, -2)
+            weights = 1 + scores + scores * scores / 2
+            y = (weights if labels is None else weights * _meet(labels)) @ ones
+        elif labels is None:
+            y = self.features(q) @ (self.features(k).transpose(-1, -2) @ ones)
+        else:
+            member = (labels[..., None] == torch.arange(4, device=labels.device)).to(v.dtype)[
+                :, None, :, :, None
+            ]
+            parts = (ones[..., None, :] * member).flatten(-2)  # [B, n, heads, N, 4 (d + 1)]
+            parts = self.features(q) @ (self.features(k).transpose(-1, -2) @ parts)
+            y = (parts.unflatten(-1, (4, self.head_dim + 1)) * member).sum(-2)
+        y = y[..., :-1] / y[..., -1:]
+        return y * math.sqrt(self.tokens / self.head_dim) if self.attention.scale_output else y
+
+    def features(self, x: Tensor) -> Tensor:
+        """f(x) [..., N, F] with f(x) . f(y) = 1 + x . y + (x . y)^2 / 2 (:eq:`eq-features`)."""
+        products = x[..., self.first] * x[..., self.second] * self.weight
+        return torch.cat((torch.ones_like(x[..., :1]), x, products), -1)
+
+
+class ExportableNetwork(nn.Module):
+    """A network whose size is free when traced: LR [B, 3, H, W] in 0..1 to SR [B, 3, sH, sW], not clipped.
+
+    Raises:
+        TypeError: not a SwinIR or TaylorSwinIR of this package.
+    """
+
+    def __init__(self, model: SwinIR) -> None:
+        super().__init__()
+        if not isinstance(model, SwinIR):
+            raise TypeError(
+                f"model must be a SwinIR or TaylorSwinIR of this package, got {type(model).__name__}"
+            )
+        self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
+        self.multiple = model.config.window_size * model.config.patch_size
+        self.upscale = model.config.upscale
+        for layer in self.network.layers:
+            for block in layer.residual_group.blocks:
+                block.attn = ExportableAttention(block.attn)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        height, width = lr.shape[-2:]
+        x = lr[:, :, _reflected(height, self.multiple)][:, :, :, _reflected(width, self.multiple)]
+        sr = self.network(x)
+        return sr[:, :, torch.arange(height * self.upscale)][:, :, :, torch.arange(width * self.upscale)]
+
+
+def _reflected(length: int, multiple: int) -> Tensor:
+    """Indices that pad a side to a multiple by reflecting again and again: 0 1 2 1 0 1 ... for 3."""
+    padded = (length + multiple - 1) // multiple * multiple
+    index = torch.arange(padded)
+    last = torch.ones_like(index) * (length - 1)
+    period = (2 * last).clamp_min(1)
+    index = index - index // period * period
+    return torch.minimum(index, torch.where(last > 0, period - index, 0))
+
+
+def _copied(x: Tensor) -> Tensor:
+    """Always a copy, so that the tracer need not ask whether one is needed: with one window it is not."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _meet(labels: Tensor) -> Tensor:
+    """[n, 1, N, N]: which tokens of a window attend to each other."""
+    return (labels[:, :, None] == labels[:, None, :])[:, None]
+
+
+def _unit(x: Tensor) -> Tensor:
+    """x / |x|; zero where x is."""
+    return x / (x * x).sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
+
+
+def export_program(model: SwinIR) -> ExportedProgram:
+    """Trace a network by ``torch.export`` with free height and width; batch 1.
+
+    Raises:
+        TypeError: not a SwinIR or TaylorSwinIR of this package.
+    """
+    network = ExportableNetwork(model)
+    side = network.multiple
+    example = torch.rand(1, 3, side + side // 2 + 1, 2 * side + side // 2 + 2)
+    free = {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    # Oblivious: or else "one row of windows" becomes a case of its own, which the graph refuses.
+    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
+        return torch.export.export(network, (example,), dynamic_shapes={"lr": free}, strict=False)
+
+
+def export_network(model: SwinIR, path: str | Path) -> Path:
+    """Write a network as ``.pt2`` (torch.export) or ``.onnx``, whole or not at all.
+
+    Args:
+        model: a SwinIR or TaylorSwinIR; float32 weights are written.
+        path: its suffix says the format. In ONNX the input is called ``lr``, the output ``sr``.
+
+    Raises:
+        ValueError: another suffix.
+        ValueError: ONNX without the packages ``onnx`` and ``onnxscript``.
+        TypeError, OSError: a network of another kind; the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"path: got {path.name!r}, expected a name that ends in {' or '.join(FORMATS)}")
+    if path.suffix == ".onnx":
+        _need("onnx", "onnxscript")
+    program = export_program(model)
+    if path.suffix == ".pt2":
+        write_atomic(path, lambda stream: torch.export.save(program, stream))
+        return path
+    with warnings.catch_warnings():  # the converter's own deprecated calls
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            program, dynamo=True, input_names=["lr"], output_names=["sr"], opset_version=OPSET, verbose=False
+        )
+    write_atomic(path, lambda stream: stream.write(converted.model_proto.SerializeToString()))
+    return path
+
+
+def _need(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"ONNX needs the packages {', '.join(missing)}: pip install 'taylorir[export]'")
+
+
+def exported_difference(
+    model: SwinIR, path: str | Path, sizes: tuple[tuple[int, int], ...] = CHECK_SIZES, *, seed: int = 0
+) -> dict[tuple[int, int], float]:
+    """Largest difference between an exported file and the network itself, on random images of several sizes.
+
+    Returns:
+        (height, width) -> largest absolute difference, the range of the image being 0..1.
+
+    Raises:
+        ValueError: an ONNX file without the package ``onnxruntime``.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        _need("onnxruntime")
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+        def run(lr: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(["sr"], {"lr": lr.numpy()})[0])
+    else:
+        run = torch.export.load(path).module()
+    generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).float().cpu().eval()
+    differences = {}
+    for size in sizes:
+        lr = torch.rand(1, 3, *size, generator=generator)
+        with torch.no_grad():
+            differences[size] = float((run(lr) - model(lr)).abs().max())
+    return differences

@@ -1,0 +1,183 @@
+"""TaylorSwinIR (arXiv 2411.10231): what differs from SwinIR, and nothing else.
+
+1. The attention inside a window is TaylorShift (arXiv 2403.02920) in place of softmax:
+   :class:`TaylorWindowAttention`.
+2. A head has a learned temperature, initially 1.
+3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope" and
+   "lepe" can.
+4. Windows are large, 48 x 48 tokens in the paper; shifted ones are kept apart by region labels, not by
+   adding -100.
+
+Shape legend: see :mod:`taylorir.networks.swinir`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
+from taylorir.networks.config import ModelConfig
+from taylorir.networks.swin2sr import has_swin2sr_attention, taylorize_swin2sr
+from taylorir.networks.swinir import SwinIR
+from taylorir.networks.window_attention import WindowAttention
+from taylorir.networks.windows import NUM_REGIONS, window_mask, window_regions
+
+
+class TaylorWindowAttention(WindowAttention):
+    """TaylorShift attention within windows (:eq:`eq-taylor-window-attention`).
+
+    Args:
+        config: the network's configuration; ``attention_form`` says how the same numbers are computed.
+        num_heads: heads; the cost falls with the square of their number, as each has embed_dim / num_heads
+            channels.
+        shift_size: 0, or half a window.
+    """
+
+    def __init__(self, config: ModelConfig, num_heads: int, shift_size: int) -> None:
+        super().__init__(config, num_heads, shift_size)
+        self.attention_form = config.attention_form
+        self.scale_output = config.scale_output
+        self.temperature = nn.Parameter(torch.ones(num_heads))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
+        if torch.compiler.is_compiling():  # a traced graph cannot look at labels; rectangles need none
+            return self.in_bands(x, self._in_rectangles)
+        return self.in_rolled_windows(x, self._in_windows)
+
+    def _in_rectangles(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        return _FORMS[self.attention_form](q, k, v, **settings)
+
+    def _in_windows(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        if not self.shift_size:
+            return self._in_rectangles(q, k, v, size)
+        place = (*size, self.window_size, self.shift_size, q.device)
+        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        if self.attention_form == "direct":
+            return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
+        return _FORMS[self.attention_form](q, k, v, regions=window_regions(*place), **settings)
+
+
+class TaylorSwinIR(SwinIR):
+    """SwinIR with :class:`TaylorWindowAttention`; all else, and all names, are SwinIR's."""
+
+    attention = "taylor"
+
+    @staticmethod
+    def make_attention(config: ModelConfig, num_heads: int, shift_size: int) -> TaylorWindowAttention:
+        return TaylorWindowAttention(config, num_heads, shift_size)
+
+
+def taylorize(
+    model: nn.Module, *, window_size: int | None = None, position: str | None = None, temperature: float = 1.0
+) -> nn.Module:
+    """A copy of a network with window attention in which TaylorShift replaces softmax; all else is kept.
+
+    Known are :class:`~taylorir.networks.SwinIR`, which becomes a :class:`TaylorSwinIR`, and networks of
+    Hugging Face ``transformers`` made of ``Swin2SRSelfAttention``, such as
+    ``Swin2SRForImageSuperResolution``. Kept are q, k, v, projections, norms, MLPs and convolutions; a
+    position bias has no counterpart and is dropped. The weights fit softmax, so train on before judging the
+    result.
+
+    Args:
+        model: the network; it is not changed.
+        window_size: a new window, in tokens; default that of ``model``.
+        position: "none", "rope" or "lepe" (SwinIR only); default that of ``model``, or "none" where it has
+            a bias.
+        temperature: of every head.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        ValueError: a network without window attention that is known here; the line names its attention
+            module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, SwinIR):
+        return _taylorize_swinir(model, window_size, position, temperature)
+    if has_swin2sr_attention(model):
+        if position not in (None, "none"):
+            raise ValueError(f"position must be 'none' for {type(model).__name__}, got {position!r}")
+        return taylorize_swin2sr(model, window_size, temperature)
+    unknown = [
+        f"{name or 'the model itself'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if "attention" in type(module).__name__.lower()
+    ]
+    found = f"does not know its attention {unknown[0]}" if unknown else "finds no attention in it"
+    raise ValueError(f"cannot taylorize {type(model).__name__}: taylorize {found}; known: SwinIR and Swin2SR")
+
+
+def _taylorize_swinir(
+    model: SwinIR, window_size: int | None, position: str | None, temperature: float
+) -> TaylorSwinIR:
+    config = model.config
+    if position is None:
+        position = "none" if config.position == "bias" else config.position
+    config = dataclasses.replace(
+        config, attention="taylor", position=position, window_size=window_size or config.window_size
+    )
+    weight = model.conv_first.weight
+    taylor = TaylorSwinIR(config).to(device=weight.device, dtype=weight.dtype).train(model.training)
+    for name, parameter in taylor.named_parameters():
+        if name.endswith(".temperature"):
+            nn.init.constant_(parameter, temperature)
+    own = set(taylor.learned_state_dict())
+    kept = {name: value for name, value in model.learned_state_dict().items() if name in own}
+    taylor.load_state_dict(kept, strict=False)
+    return taylor
+
+
+def taylor_efficient_published(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    regions: Tensor | None = None,
+    scale_output: bool = False,
+) -> Tensor:
+    """Efficient TaylorShift in the published form: all d^2 products as features, each kept for the backward.
+
+    The same numbers as :func:`taylorir.attention.taylor_efficient`, at the cost that the TaylorShift
+    authors count; it is here to be measured. Not taken over are the factors that only rescale numerator and
+    denominator alike.
+
+    y_i = sum_j w_ij v_j / sum_j w_ij,  w_ij = 1 + x_ij + x_ij^2 / 2,  x_ij^2 = (q_i (x) q_i) . (k_j (x) k_j)
+
+    Args:
+        q, k, v: [..., H, N, d].
+        temperature, scale_output: as in :func:`taylorir.attention.taylor_efficient`.
+        regions: labels 0..3 as :func:`taylorir.networks.window_regions` gives them, [..., N].
+    """
+    tokens, width = q.shape[-2:]
+    if isinstance(temperature, Tensor):
+        temperature = temperature.view(-1, 1, 1)
+    q = temperature * nn.functional.normalize(q, dim=-1)
+    k = nn.functional.normalize(k, dim=-1)
+    qq = (q[..., :, None] * q[..., None, :]).flatten(-2)  # [..., H, N, d d]
+    kk = (k[..., :, None] * k[..., None, :]).flatten(-2)
+    v1 = nn.functional.pad(v, (0, 1), value=1.0)  # [..., H, N, d + 1], the last column sums the weights
+
+    def read_out(v1: Tensor) -> Tensor:
+        return 0.5 * qq @ (kk.mT @ v1) + q @ (k.mT @ v1) + v1.sum(-2, keepdim=True)
+
+    if regions is None:
+        y = read_out(v1)
+    else:
+        members = [(regions == label)[..., None, :, None] for label in range(NUM_REGIONS)]
+        y = sum(member * read_out(v1 * member) for member in members)
+    y = y[..., :-1] / y[..., -1:]
+    return y * (tokens / width) ** 0.5 if scale_output else y
+
+
+_FORMS = {
+    "auto": taylor_attention,
+    "direct": taylor_direct,
+    "efficient": taylor_efficient,
+    "published": taylor_efficient_published,
+}

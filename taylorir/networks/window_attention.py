@@ -1,0 +1,160 @@
+"""Softmax attention within windows, as in SwinIR (arXiv 2108.10257): naive as in its code, or fused.
+
+Shape legend
+    B     images of a batch
+    H, W  height and width of the token grid, multiples of w
+    C     channels (``embed_dim``)
+    w, s  window size and shift
+    nW, N windows of an image, tokens of a window
+    d     width of a head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taylorir.networks.config import ModelConfig
+from taylorir.networks.position import LePE, rope_2d
+from taylorir.networks.windows import (
+    bands,
+    from_windows,
+    merge,
+    official_index,
+    partition,
+    position_bias,
+    to_windows,
+    window_mask,
+)
+
+OFFICIAL_BUFFER_TOKENS = 256
+"""Up to this many tokens a window, ``state_dict`` lists the index and mask buffers of the authors' files."""
+
+
+class WindowAttention(nn.Module):
+    """Softmax attention within windows, with a relative position bias (:eq:`eq-window-attention`)."""
+
+    def __init__(self, config: ModelConfig, num_heads: int, shift_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = config.window_size
+        self.shift_size = shift_size
+        self.position = config.position
+        self.softmax_backend = config.softmax_backend
+        if config.position == "bias":
+            table = torch.empty((2 * config.window_size - 1) ** 2, num_heads)
+            self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.lepe = LePE(config.embed_dim) if config.position == "lepe" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
+        y = self.attend(x)
+        if self.lepe is not None:
+            y = y + self.lepe(self._values(x))
+        return self.proj(y)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
+        if self.softmax_backend == "naive":
+            return self.in_rolled_windows(x, self._naive)
+        return self.in_bands(x, self._fused)
+
+    def in_rolled_windows(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+        """Call ``attention(q, k, v, size)`` once for all windows of the rolled image, as the original does.
+
+        Args:
+            x: [B, H, W, C].
+            attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, and gives the outputs
+                [B, nW, heads, N, d].
+        """
+        height, width = x.shape[1:3]
+        grid = (self.window_size, self.shift_size)
+        q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size)
+        y = attention(q, k, v, (height, width)).transpose(-2, -3).flatten(-2)  # [B, nW, N, C]
+        return from_windows(y, height, width, *grid)
+
+    def in_bands(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
+        """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid leaves.
+
+        Args:
+            x: [B, H, W, C].
+            attention: takes q, k, v [B, n, heads, N, d] and the (height, width) of a rectangle of N tokens,
+                and gives [B, n, heads, N, d]. No mask is needed: what must not meet is in different
+                rectangles.
+        """
+        rows = []
+        for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
+            row = []
+            for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
+                part = partition(x[:, top : top + height, left : left + width], tall, wide)
+                q, k, v = self._heads(part, tall, wide)
+                y = attention(q, k, v, (tall, wide)).transpose(-2, -3).flatten(-2)
+                row.append(merge(y, height, width, tall, wide))
+            rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
+        return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
+
+    def _values(self, x: Tensor) -> Tensor:
+        """v of a whole image, which the position "lepe" convolves across windows: [B, H, W, C]."""
+        channels = x.shape[-1]
+        bias = None if self.qkv.bias is None else self.qkv.bias[2 * channels :]
+        return functional.linear(x, self.qkv.weight[2 * channels :], bias)
+
+    def _heads(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles."""
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        if self.position == "rope":
+            q, k = rope_2d(q, height, width), rope_2d(k, height, width)
+        return q, k, v
+
+    def bias(self, height: int, width: int) -> Tensor | None:
+        """[heads, n, n] of a rectangle of n = height width tokens, or None."""
+        if self.position != "bias":
+            return None
+        return position_bias(self.relative_position_bias_table, self.window_size, height, width)
+
+    def _naive(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, nW, heads, N, N]
+        bias = self.bias(self.window_size, self.window_size)
+        if bias is not None:
+            scores = scores + bias
+        if self.shift_size:
+            mask = window_mask(*size, self.window_size, self.shift_size, q.device)
+            scores = scores.masked_fill(~mask[:, None], -torch.inf)
+        return scores.softmax(-1) @ v
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        bias = self.bias(*size)
+        if bias is not None:
+            bias = bias.to(q.dtype)[None]
+        return sdpa(*(x.flatten(0, 1) for x in (q, k, v)), bias).unflatten(0, q.shape[:2])
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.position == "bias" and self.window_size**2 <= OFFICIAL_BUFFER_TOKENS:
+            destination[prefix + "relative_position_index"] = official_index(self.window_size)
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        state_dict.pop(prefix + "relative_position_index", None)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """PyTorch's fused softmax attention for any head width.
+
+    Its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls back,
+    silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
+    under the scale of d.
+    """
+    width = q.shape[-1]
+    pad = -width % 8
+    if pad:
+        q, k, v = (functional.pad(x, (0, pad)) for x in (q, k, v))
+    if bias is not None:
+        bias = bias.expand(q.shape[0], -1, -1, -1)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :width]

@@ -1,0 +1,221 @@
+"""Figures and fits of the memory and runtime notebooks. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from taylorir.report.tables import style_of, subplots
+
+PARTS = {
+    "parameters": "#0072B2",
+    "gradients": "#56B4E9",
+    "optimiser": "#7f7f7f",
+    "buffers": "#CC79A7",
+    "data": "#000000",
+    "saved": "#D55E00",
+    "transient": "#E69F00",
+}
+
+
+def memory_label(method: str, checkpoint: bool) -> str:
+    """A method's name in tables, with what checkpointing adds."""
+    return style_of(method).label + (", checkpointed" if checkpoint else "")
+
+
+def memory_labels(rows: pd.DataFrame) -> list[str]:
+    """``memory_label`` of each row, from its columns method and checkpoint."""
+    return [memory_label(m, c) for m, c in zip(rows["method"], rows["checkpoint"], strict=True)]
+
+
+def memory_matrix(
+    rows: pd.DataFrame, column: str = "window_size", value: str = "peak_memory_mib"
+) -> pd.DataFrame:
+    """One line a method, one column a size: ready for ``report.table``.
+
+    Args:
+        rows: of ``memory_table``, one row a method and size.
+        column: what the columns are.
+        value: what the cells hold.
+    """
+    named = rows.assign(method=memory_labels(rows))
+    matrix = named.pivot(index="method", columns=column, values=value)
+    matrix = matrix.loc[list(dict.fromkeys(named["method"]))]
+    matrix.columns = [str(name) for name in matrix.columns]
+    return matrix.reset_index()
+
+
+def plot_memory(rows: pd.DataFrame, x: str, *, xlabel: str, title: str = "") -> Figure:
+    """Peak memory over ``x``, a line a method; dotted and hollow with checkpointing."""
+    figure, axes = subplots(figsize=(8.4, 4.6))
+    for (method, checkpoint), line in rows.groupby(["method", "checkpoint"], sort=False):
+        style = style_of(method)
+        line = line.sort_values(x)
+        axes.plot(
+            line[x],
+            line["peak_bytes"] / 2**20,
+            ":" if checkpoint else style.dashes,
+            color=style.color,
+            marker=style.marker,
+            markerfacecolor="none" if checkpoint else style.color,
+            label=memory_label(method, checkpoint),
+        )
+    axes.set(xlabel=xlabel, ylabel="peak memory, MiB", yscale="log", title=title)
+    axes.set_xticks(sorted(set(rows[x])), [str(size) for size in sorted(set(rows[x]))])
+    axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_parts(rows: pd.DataFrame, *, title: str = "") -> Figure:
+    """Where the bytes go at the peak: a stacked bar a row."""
+    labels = memory_labels(rows)
+    figure, axes = subplots(figsize=(8.4, 0.42 * len(rows) + 1.4))
+    left = np.zeros(len(rows))
+    for part, color in PARTS.items():
+        width = rows[f"{part}_bytes"].to_numpy() / 2**20
+        axes.barh(labels, width, left=left, color=color, label=part)
+        left += width
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="MiB at the peak", title=title)
+    axes.legend(fontsize=8.5, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.06))
+    return figure
+
+
+def readings(rows: pd.DataFrame, targets: Mapping[str, float], *, tolerance: float = 0.02) -> pd.DataFrame:
+    """Under which reading a published saving comes out.
+
+    Args:
+        rows: savings: columns method, checkpoint, baseline, mode, window_size, lr_size, saving.
+        targets: published savings by name, as fractions.
+        tolerance: how near counts as coming out.
+
+    Returns:
+        One row a target, method, baseline and mode that has it: how many of the sizes, and the nearest one.
+    """
+    found = []
+    keys = ["mode", "method", "checkpoint", "baseline"]
+    for name, target in targets.items():
+        for key, some in rows.groupby(keys, sort=False):
+            near = some[(some["saving"] - target).abs() <= tolerance]
+            if len(near):
+                best = near.loc[(near["saving"] - target).abs().idxmin()]
+                sizes = {"sizes": len(near), "of": len(some)}
+                place = {n: best[n] for n in ("window_size", "lr_size", "saving")}
+                found.append({"target": name} | dict(zip(keys, key, strict=True)) | sizes | place)
+    return pd.DataFrame(found, columns=["target", *keys, "sizes", "of", "window_size", "lr_size", "saving"])
+
+
+def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
+    """Cost a token over that of softmax at 8 x 8, against the window; a panel a head width.
+
+    Args:
+        rows: of ``flops.parity_rows``.
+        parity: by head width, the softmax window that costs what the efficient form costs.
+    """
+    figure, panels = subplots(1, len(parity), figsize=(3.6 * len(parity), 3.6), sharey=True)
+    for axes, (head_dim, window) in zip(np.atleast_1d(panels), parity.items(), strict=True):
+        for method in ("softmax_naive", "taylor_published", "taylor_efficient"):
+            some = rows[(rows["head_dim"] == head_dim) & (rows["method"] == method)]
+            style = style_of(method)
+            label = {"softmax_naive": "softmax and Taylor direct"}.get(method, style.label)
+            axes.plot(
+                some["window_size"], some["relative_cost"], style.dashes, color=style.color, label=label
+            )
+        axes.axvline(window, color="#888888", linewidth=1, linestyle=":")
+        axes.axhline(1, color="#888888", linewidth=0.8)
+        axes.set(xlabel="side of the window", yscale="log", title=f"d = {head_dim}")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    np.atleast_1d(panels)[0].set_ylabel("cost a token, softmax 8 x 8 = 1")
+    handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def plot_limits(rows: pd.DataFrame, *, ylabel: str) -> Figure:
+    """The largest size against the budget, a line a method; dotted and hollow with checkpointing."""
+    figure, axes = subplots(figsize=(8.4, 4.2))
+    for (method, checkpoint), line in rows.groupby(["method", "checkpoint"], sort=False):
+        style = style_of(method)
+        axes.plot(
+            line["budget_gib"],
+            line["largest"],
+            ":" if checkpoint else style.dashes,
+            color=style.color,
+            marker=style.marker,
+            markerfacecolor="none" if checkpoint else style.color,
+            label=memory_label(method, checkpoint),
+        )
+    axes.set(xlabel="memory, GiB", ylabel=ylabel, xscale="log", yscale="log")
+    budgets = sorted(set(rows["budget_gib"]))
+    axes.set_xticks(budgets, [str(budget) for budget in budgets])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def slopes(rows: pd.DataFrame, *, smallest: float, value: str = "latency_ms") -> pd.DataFrame:
+    """Slopes of log(time) against log(N) from ``smallest`` on, a row a method and mode; 1 is linear."""
+    found = []
+    for (method, mode), line in rows.dropna(subset=[value]).groupby(["method", "mode"], sort=False):
+        line = line[line["num_tokens"] >= smallest]
+        if len(line) > 1:
+            fit = loglog_slope(line["num_tokens"], line[value])
+            reach = {"from": int(line["num_tokens"].min()), "to": int(line["num_tokens"].max())}
+            found.append({"method": method, "mode": mode, **reach, "slope": fit})
+    return pd.DataFrame(found)
+
+
+def network_ratios(rows: pd.DataFrame, *, value: str = "cpu_ms") -> pd.Series:
+    """Times of networks over those of the efficient form, between rows of one session only.
+
+    A session is what was measured at one commit on one day; where there are several, the last one counts.
+
+    Args:
+        rows: of ``taylorir benchmark time``.
+        value: the column of times.
+
+    Returns:
+        Ratios by mode, lr_size, method, window_size and window_size_ours, the window of the efficient form.
+    """
+    session = ["mode", "lr_size", "commit", "date"]
+    pairs = rows.merge(rows[rows["method"] == "taylor_efficient"], on=session, suffixes=("", "_ours"))
+    pairs["ratio"] = pairs[value] / pairs[f"{value}_ours"]
+    key = ["mode", "lr_size", "method", "window_size", "window_size_ours"]
+    return pairs.sort_values("date", kind="stable").groupby(key)["ratio"].last()
+
+
+def loglog_slope(sizes: Sequence[float], times: Sequence[float]) -> float:
+    """Slope of log(time) against log(size) by least squares: 1 is linear, 2 is quadratic.
+
+    Raises:
+        ValueError: fewer than two sizes, or a size or time that is not positive.
+    """
+    sizes, times = np.asarray(sizes, float), np.asarray(times, float)
+    if len(sizes) < 2 or sizes.shape != times.shape or not (np.all(sizes > 0) and np.all(times > 0)):
+        raise ValueError("loglog_slope: expected two or more positive sizes with a positive time each")
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+
+
+def measured_crossover(
+    num_tokens: Sequence[float], direct: Sequence[float], efficient: Sequence[float]
+) -> float:
+    """The N from which the efficient form stays the faster one, interpolated in log N; NaN if it never is.
+
+    Args:
+        num_tokens: increasing N; direct, efficient: their times.
+    """
+    log_n = np.log(np.asarray(num_tokens, float))
+    gain = np.log(np.asarray(direct, float) / np.asarray(efficient, float))  # above 0: efficient is faster
+    if gain[-1] <= 0:
+        return float("nan")
+    behind = np.flatnonzero(gain <= 0)
+    if not len(behind):
+        return float(num_tokens[0])
+    i = behind[-1]
+    return float(np.exp(log_n[i] - gain[i] * (log_n[i + 1] - log_n[i]) / (gain[i + 1] - gain[i])))

@@ -1,0 +1,103 @@
+"""Tables and figures of the chapter on the networks: stages, and size and cost beside published ones."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+_TITLES = {
+    "network": "the network",
+    "RSTB": "inside an RSTB",
+    "block": "inside a block",
+    "attention": "inside the attention",
+}
+_SKIPS = {
+    "network": (("conv_first", "conv_after_body"),),
+    "RSTB": (("blocks.0", "conv"),),
+    "block": (("norm1", "attn"), ("norm2", "mlp")),
+}
+_COLORS = {"Conv2d": "#56B4E9", "Sequential": "#56B4E9", "LayerNorm": "#bbbbbb", "Linear": "#009E73"}
+_OTHER_COLOR = "#E69F00"
+_WIDTH, _HEIGHT = 0.86, 0.5
+
+
+def plot_architecture(stages: pd.DataFrame) -> Figure:
+    """The stages of a network, level below level; a box gives name, class, parameters and output shape.
+
+    Args:
+        stages: as :func:`taylorir.networks.anatomy.stage_rows` gives them.
+    """
+    levels = [level for level in _TITLES if (stages["level"] == level).any()]
+    figure = Figure(figsize=(9.4, 1.75 * len(levels)))
+    panels = figure.subplots(len(levels), 1)
+    longest = stages["level"].value_counts().max()
+    for level, axes in zip(levels, panels, strict=True):
+        _draw_level(axes, stages[stages["level"] == level], _SKIPS.get(level, ()))
+        axes.set(xlim=(-0.55, longest - 0.45), ylim=(-0.42, 0.55))
+        axes.set_title(_TITLES[level], loc="left", fontsize=9.5)
+        axes.axis("off")
+    return figure
+
+
+def _draw_level(axes: Axes, stages: pd.DataFrame, skips: tuple[tuple[str, str], ...]) -> None:
+    place = {stage: index for index, stage in enumerate(stages["stage"])}
+    for index, stage in enumerate(stages.itertuples()):
+        axes.add_patch(
+            FancyBboxPatch(
+                (index - _WIDTH / 2, -_HEIGHT / 2),
+                _WIDTH,
+                _HEIGHT,
+                boxstyle="round,pad=0,rounding_size=0.04",
+                facecolor=_COLORS.get(stage.kind, _OTHER_COLOR),
+                alpha=0.35,
+                edgecolor="none",
+            )
+        )
+        label = f"{stage.stage}\n{_short(stage.kind)}\n{stage.parameters:,}\n{stage.shape}"
+        axes.text(index, 0, label, ha="center", va="center", fontsize=6.6, linespacing=1.4)
+        if index:
+            _arrow(axes, (index - 1 + _WIDTH / 2, 0), (index - _WIDTH / 2, 0), "arc3")
+    for start, stop in skips:
+        if start in place and stop in place:
+            left, right = place[start], place[stop]
+            before = left if start == "conv_first" else left - 0.5
+            height = 0.3 / max(right - before + 0.5, 1)
+            _arrow(axes, (before, _HEIGHT / 2), (right + 0.5, _HEIGHT / 2), f"arc3,rad=-{height:.3f}")
+
+
+def _arrow(axes: Axes, start: tuple[float, float], stop: tuple[float, float], style: str) -> None:
+    axes.add_patch(
+        FancyArrowPatch(start, stop, arrowstyle="-|>", mutation_scale=6, connectionstyle=style, linewidth=0.8)
+    )
+
+
+def _short(kind: str) -> str:
+    return {"TaylorWindowAttention": "TaylorShift", "SwinTransformerBlock": "Swin block"}.get(kind, kind)
+
+
+def beside_published(rows: pd.DataFrame, published: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Counted sizes or costs beside the published ones: one row a published value.
+
+    Args:
+        rows: columns variant ("swinir_s_x2"), lr_height, lr_width and the quantity, e.g. of
+            :func:`taylorir.networks.anatomy.model_rows`.
+        published: columns model ("swinir_s"), upscale, quantity, value, lr_height, lr_width, source, note.
+        quantity: "parameters" or "gmacs".
+
+    Returns:
+        Columns variant, counted, published, difference (of published to counted, a fraction), source, note;
+        for parameters also without_bias, what is left without the tables of the position bias.
+    """
+    wanted = published[published["quantity"] == quantity].copy()
+    wanted["variant"] = wanted["model"] + "_x" + wanted["upscale"].astype(str)
+    keys = ["variant"] if quantity == "parameters" else ["variant", "lr_height", "lr_width"]
+    columns = [*keys, quantity, *(["parameters_bias"] if quantity == "parameters" else [])]
+    joined = wanted.merge(rows[columns], on=keys)
+    found = joined[["variant"]].assign(counted=joined[quantity], published=joined["value"])
+    found["difference"] = found["published"] / found["counted"] - 1
+    if quantity == "parameters":
+        found["without_bias"] = found["counted"] - joined["parameters_bias"]
+        found["published"] = found["published"].astype(int)
+    return found.assign(source=joined["source"], note=joined["note"].fillna(""))

@@ -1,0 +1,108 @@
+"""Figures of image quality: learning curves, gains with their intervals, quality against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from taylorir.report.tables import style_of
+
+
+def plot_learning_curves(
+    curves: pd.DataFrame, *, references: Mapping[str, float] | None = None, time: str = "cpu_seconds"
+) -> Figure:
+    """PSNR-Y on the held-out images against iterations, and against time.
+
+    Args:
+        curves: columns method (a key of ``report.METHODS``), run, step, psnr_y (dB; rows without it are left
+            out) and the time in seconds.
+        references: horizontal lines by label, e.g. ``{"bicubic": 31.2}``.
+        time: the column of the time: seconds (wall clock) or cpu_seconds.
+    """
+    figure = Figure(figsize=(7.2, 3.4))
+    panels = figure.subplots(1, 2, sharey=True)
+    measured = curves.dropna(subset=["psnr_y"])
+    label = {"seconds": "seconds of training", "cpu_seconds": "CPU seconds of training"}[time]
+    for axes, x, xlabel in zip(panels, ("step", time), ("iterations", label), strict=True):
+        named = set()
+        for (method, _), rows in measured.groupby(["method", "run"], sort=False):
+            style = style_of(method)
+            name = None if method in named else style.label
+            axes.plot(rows[x], rows.psnr_y, style.dashes, color=style.color, marker=style.marker, label=name)
+            named.add(method)
+        for name, value in (references or {}).items():
+            axes.axhline(value, color="#7f7f7f", linestyle=":", label=name)
+        axes.set(xlabel=xlabel)
+    panels[0].set_ylabel("PSNR-Y on held-out images, dB")
+    panels[0].legend()
+    lowest = min([measured.psnr_y.quantile(0.15), *(references or {}).values()])
+    panels[0].set_ylim(lowest - 0.5, measured.psnr_y.max() + 0.3)
+    return figure
+
+
+def plot_loss(curves: pd.DataFrame) -> Figure:
+    """The L1 loss against iterations, both on logarithmic axes.
+
+    Args:
+        curves: columns method (a key of ``report.METHODS``), run, step and loss.
+    """
+    figure = Figure(figsize=(7.2, 3.2))
+    axes = figure.subplots()
+    for (method, _), rows in curves.groupby(["method", "run"], sort=False):
+        style = style_of(method)
+        axes.loglog(rows.step, rows.loss, style.dashes, color=style.color, label=style.label)
+    axes.set(xlabel="iterations", ylabel="L1 loss on training crops")
+    axes.legend()
+    return figure
+
+
+def plot_differences(comparisons: pd.DataFrame, noise: float) -> Figure:
+    """Differences of PSNR-Y with their intervals, one line a comparison.
+
+    Args:
+        comparisons: columns experiment, label, difference, low, high, seeds, seeds_low, seeds_high (dB), as
+            ``taylorir.experiments.compare`` gives them.
+        noise: half the width of the grey band, the noise of the seed in dB.
+    """
+    figure = Figure(figsize=(7.2, 0.34 * len(comparisons) + 1.1))
+    axes = figure.subplots()
+    places = np.arange(len(comparisons))[::-1]
+    axes.axvspan(-noise, noise, color="#999999", alpha=0.25, linewidth=0, label="noise of the seed")
+    axes.axvline(0, color="#888888", linewidth=1)
+    spread = np.abs(comparisons[["low", "high"]].to_numpy().T - comparisons["difference"].to_numpy())
+    axes.errorbar(
+        comparisons["difference"], places, xerr=spread, fmt="o", color="#D55E00", capsize=3,
+        label="mean over images, 95 % interval",
+    )  # fmt: skip
+    several = (comparisons["seeds"] > 1).to_numpy()
+    if several.any():
+        ends = comparisons[several][["seeds_low", "seeds_high"]].to_numpy()
+        axes.hlines(
+            places[several] - 0.22, ends[:, 0], ends[:, 1], color="#0072B2", label="range of the seeds"
+        )
+    axes.set_yticks(places, [f"({row.experiment}) {row.label}" for row in comparisons.itertuples()])
+    axes.set(xlabel="difference of PSNR-Y, dB")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def plot_image_gains(gains: pd.DataFrame) -> Figure:
+    """The gain of each image, sorted, one panel a set.
+
+    Args:
+        gains: columns set, image and gain (dB).
+    """
+    sets = list(dict.fromkeys(gains["set"]))
+    figure = Figure(figsize=(7.2, 3.0))
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, sets, strict=True):
+        values = gains[gains["set"] == name]["gain"].sort_values().to_numpy()
+        axes.bar(np.arange(len(values)), values, width=0.9, color=np.where(values > 0, "#D55E00", "#0072B2"))
+        axes.axhline(0, color="#555555", linewidth=0.8)
+        axes.axhline(values.mean(), color="#222222", linestyle="--", linewidth=1.2)
+        axes.set(title=f"{name} ({len(values)})", xticks=[], xlabel="images, sorted")
+    panels[0].set_ylabel("gain over SwinIR, dB")
+    return figure

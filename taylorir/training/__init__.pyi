@@ -1,0 +1,4 @@
+from .config import TrainConfig as TrainConfig
+from .crops import HeldOut as HeldOut, load_training_images as load_training_images
+from .loop import TrainResult as TrainResult, train as train
+from .run_control import Processes as Processes, join_processes as join_processes

@@ -1,0 +1,77 @@
+"""The table of speed and memory: its columns, arithmetic and command; never how fast this machine is."""
+
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from taylorir.cost import attention_table as attention_benchmark
+from taylorir.cost.attention_table import Shape, memory_rows, speed_rows
+from taylorir.rows.provenance import PROVENANCE_COLUMNS
+
+SMALL = Shape(20, 2, 3, windows=2, forward_bar=2.0)
+
+
+def test_a_row_for_each_pass():
+    rows = speed_rows([SMALL], rounds=3, seconds=0)
+    assert rows["pass"].tolist() == ["forward", "forward + backward"]
+    assert rows[["windows", "num_heads", "num_tokens", "head_dim"]].values.tolist() == [[2, 2, 20, 3]] * 2
+    assert rows["bar"].tolist()[0] == 2.0 and pd.isna(rows["bar"][1])
+    assert set(PROVENANCE_COLUMNS) <= set(rows)
+    for name in ("sdpa", "taylor"):
+        assert (rows[f"{name}_ms_q20"] <= rows[f"{name}_ms"]).all()
+        assert (rows[f"{name}_ms"] <= rows[f"{name}_ms_q80"]).all()
+
+
+def test_ratio_is_of_medians(monkeypatch):
+    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0]}
+
+    def by_turns(calls, rounds, seconds):
+        return {call: times[call[0]] for call in calls}
+
+    monkeypatch.setattr(attention_benchmark, "_by_turns", by_turns)
+    rows = speed_rows([SMALL])
+    assert rows["ratio"].tolist() == [2.0, 2.0]
+    assert rows["sdpa_ms"].tolist() == [6000.0, 6000.0]
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    times = attention_benchmark._by_turns(calls, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert {name: len(taken) for name, taken in times.items()} == {"a": 2, "b": 2}
+
+
+def test_memory_of_the_direct_form_by_hand():
+    shape = Shape(100, 6, 10)  # below the crossover, 111
+    row = memory_rows([shape]).iloc[0]
+    token_bytes = 6 * 100 * 4
+    assert row["saved_mib"] * 2**20 == pytest.approx(token_bytes * (4 * 10 + 3), abs=100)
+    assert row["forward_transient_mib"] * 2**20 >= 6 * 100 * 100 * 4
+
+
+@pytest.mark.parametrize("rounds", ["0", "x"])
+def test_wrong_rounds_are_named(rounds, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["attention_benchmark", "--rounds", rounds])
+    with pytest.raises(SystemExit) as exit:
+        attention_benchmark.main()
+    assert exit.value.code == 2
+    assert "--rounds" in capsys.readouterr().err
+
+
+def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark.speed_rows, "__defaults__", ((SMALL,),))
+    monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
+    monkeypatch.setattr(attention_benchmark.memory_rows, "__defaults__", ((SMALL,),))
+    monkeypatch.setattr(
+        sys, "argv", ["attention_benchmark", "--rounds", "1", "--out", str(tmp_path / "a" / "b.csv")]
+    )
+    threads = torch.get_num_threads()
+    attention_benchmark.main()
+    assert torch.get_num_threads() == threads
+    assert len(pd.read_csv(tmp_path / "a" / "b.csv")) == 2
+    printed = capsys.readouterr().out
+    assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

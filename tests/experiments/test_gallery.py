@@ -1,0 +1,107 @@
+"""The gallery's rule, worked out by hand on pictures with known errors, and its slider."""
+
+import numpy as np
+import pytest
+
+from taylorir.datasets.sets import NamedImage, sample_split
+from taylorir.experiments.gallery import crop_panels, pick_both_ways, rank_crops, upscaled_crop
+from taylorir.images.metrics import psnr
+from taylorir.report.gallery import Slider, plot_crop
+
+GREY = np.full((40, 56, 3), 100, np.uint8)
+
+
+def spoilt(picture: np.ndarray, levels: int, rows: slice, columns: slice) -> np.ndarray:
+    copy = picture.copy()
+    copy[rows, columns] += np.uint8(levels)
+    return copy
+
+
+@pytest.fixture
+def ranked():
+    everywhere = (slice(None), slice(None))
+    hr = {"a": GREY, "b": GREY}
+    first = {"a": spoilt(GREY, 10, *everywhere), "b": spoilt(GREY, 10, *everywhere)}
+    second = {"a": spoilt(GREY, 5, *everywhere), "b": spoilt(GREY, 20, *everywhere)}
+    return rank_crops(hr, first, second, size=16, border=4)
+
+
+def test_gain_is_the_difference_of_psnr(ranked):
+    six_db = 20 * np.log10(2)
+    assert ranked.groupby("image")["gain"].agg(["min", "max"]).loc["a"].tolist() == pytest.approx(
+        [six_db] * 2
+    )
+    assert ranked.groupby("image")["gain"].agg(["min", "max"]).loc["b"].tolist() == pytest.approx(
+        [-six_db] * 2
+    )
+    luma_error = 10 * (65.481 + 128.553 + 24.966) / 255
+    assert ranked["psnr_first"].tolist() == pytest.approx([20 * np.log10(255 / luma_error)] * len(ranked))
+
+
+def test_grid_covers_the_shaved_image_in_half_steps(ranked):
+    a = ranked[ranked["image"] == "a"]
+    assert sorted(set(a["top"])) == [4, 12, 20]
+    assert sorted(set(a["left"])) == [4, 12, 20, 28, 36]
+    assert len(a) == 15
+
+
+def test_both_ways_takes_one_crop_an_image_and_direction(ranked):
+    picked = pick_both_ways(ranked, count=1)
+    assert picked["image"].tolist() == ["a", "b"]
+    assert (picked["gain"] > 0).tolist() == [True, False]
+
+
+def test_crops_without_error_are_left_out():
+    half = {"a": spoilt(GREY, 10, slice(None), slice(28, None))}
+    ranked = rank_crops({"a": GREY}, half, half, size=16, border=4)
+    assert ranked["left"].min() == 20, "crops that end before column 28 have no error"
+    with pytest.raises(ValueError, match="no image holds a crop of 16x16"):
+        rank_crops({"a": GREY}, {"a": GREY}, {"a": GREY}, size=16)
+
+
+def test_names_must_agree():
+    with pytest.raises(ValueError, match=r"the images differ: hr \['a'\], first \['b'\]"):
+        rank_crops({"a": GREY}, {"b": GREY}, {"a": GREY})
+
+
+def test_panels_hold_the_crop_its_error_and_psnr():
+    lr = np.full((20, 28, 3), 7, np.uint8)
+    crop = {"top": 8, "left": 12, "size": 16}
+    panels = crop_panels({"LR": lr, "x": spoilt(GREY, 10, slice(None), slice(None)), "HR": GREY}, crop)
+    assert panels["LR"].picture.shape == (16, 16, 3) and panels["LR"].psnr_y is None
+    assert panels["HR"].error is None
+    luma_error = 10 * (65.481 + 128.553 + 24.966) / 255
+    assert panels["x"].error == pytest.approx(np.full((16, 16), luma_error))
+    assert panels["x"].psnr_y == pytest.approx(20 * np.log10(255 / luma_error))
+    titles = [axes.get_title(loc="center") for axes in plot_crop(panels).axes]
+    assert [title for title in titles if title] == ["LR", f"x\n{panels['x'].psnr_y:.2f} dB", "HR"]
+    with pytest.raises(ValueError, match="pictures have no 'HR': LR"):
+        crop_panels({"LR": lr}, crop)
+
+
+def test_the_picture_of_the_readme_is_what_upscale_makes_of_the_best_crop():
+    image = NamedImage("cat", sample_split()[1][1].image[100:180, 150:246])
+    panels = upscaled_crop([image], 2, size=32)
+    assert [title.split(",")[0] for title in panels] == [
+        "your picture",
+        "bicubic",
+        "taylorir upscale",
+        "the truth",
+    ]
+    assert all(panel.shape == (32, 32, 3) for panel in panels.values())
+    before, bicubic, ours, truth = panels.values()
+    assert np.array_equal(before[::2, ::2].repeat(2, 0).repeat(2, 1), before)
+    titles = [*panels]
+    assert titles[1] == f"bicubic, {psnr(bicubic, truth):.1f} dB"
+    assert titles[2] == f"taylorir upscale, {psnr(ours, truth):.1f} dB"
+    assert psnr(ours, truth) > psnr(bicubic, truth)
+
+
+def test_slider_is_self_contained_and_reachable_by_keyboard():
+    markup = Slider(GREY, GREY, labels=("bicubic", "A & B"), alt='a "grey" field')._repr_html_()
+    assert "http" not in markup
+    assert markup.count("data:image/webp;base64,") == 2
+    assert '<input type="range"' in markup and "aria-label=" in markup
+    assert "a &quot;grey&quot; field (A &amp; B)" in markup
+    with pytest.raises(ValueError, match=r"differ in shape: \[40, 56, 3\] and \[20, 56, 3\]"):
+        Slider(GREY, GREY[:20], labels=("a", "b"), alt="")

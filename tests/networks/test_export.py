@@ -1,0 +1,113 @@
+"""Exported networks give what the network gives, at any size: in PyTorch, in torch.export and in ONNX."""
+
+import importlib.util
+
+import pytest
+import torch
+from torch import nn
+
+from taylorir.networks import export
+from taylorir.networks.variants import build_model
+
+TOLERANCE = {"rtol": 0, "atol": 1e-5}
+NEEDS = ("onnx", "onnxscript", "onnxruntime")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+onnx = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (taylorir[export])")
+
+VARIANTS = {
+    "softmax": {"window_size": 8},
+    "softmax fused": {"window_size": 8, "softmax_backend": "fused"},
+    "softmax no shift": {"window_size": 8, "shift": False},
+    "softmax pixelshuffle x3": {"window_size": 8, "upsampler": "pixelshuffle", "upscale": 3},
+    "taylor direct": {"attention": "taylor", "window_size": 4},
+    "taylor efficient": {"attention": "taylor", "window_size": 12},
+    "taylor scaled": {"attention": "taylor", "window_size": 12, "scale_output": True},
+    "taylor no shift": {"attention": "taylor", "window_size": 12, "shift": False},
+    "taylor rope": {"attention": "taylor", "window_size": 12, "position": "rope"},
+    "taylor lepe": {"attention": "taylor", "window_size": 12, "position": "lepe"},
+    "patches of 2": {"attention": "taylor", "window_size": 8, "patch_size": 2},
+}
+
+
+def network(**overrides) -> nn.Module:
+    """A small network whose weights are large enough that attention matters, temperatures all different."""
+    torch.manual_seed(0)
+    model = build_model("swinir_tiny_x2", **{"depths": (2,), **overrides}).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "temperature" in name:
+                parameter.copy_(torch.linspace(0.5, 2, len(parameter)))
+            elif "qkv" in name or "bias_table" in name:
+                parameter.mul_(20)
+    return model
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_exportable_network_is_the_network(name):
+    model = network(**VARIANTS[name])
+    exportable = export.ExportableNetwork(model)
+    for size in ((24, 24), (17, 31), (3, 5), (1, 1)):
+        lr = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(exportable(lr), model(lr), **TOLERANCE)
+
+
+def test_attention_takes_part():
+    """Otherwise the test above would pass with any attention."""
+    model, other = network(attention="taylor", window_size=12), network(attention="taylor", window_size=12)
+    with torch.no_grad():
+        other.layers[0].residual_group.blocks[1].attn.temperature.mul_(0.5)
+        lr = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+        assert (export.ExportableNetwork(other)(lr) - model(lr)).abs().max() > 1e-4
+
+
+def test_the_network_is_left_as_it_was():
+    model = network().train()
+    export.ExportableNetwork(model)
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+    assert type(model.layers[0].residual_group.blocks[0].attn).__name__ == "WindowAttention"
+
+
+def test_torch_export_has_free_sizes(tmp_path):
+    """Windows of 48 make one window of the smallest image: a size that tracers like to take for fixed."""
+    model = network(attention="taylor", window_size=48)
+    path = export.export_network(model, tmp_path / "network.pt2")
+    differences = export.exported_difference(model, path)
+    assert list(differences) == [(48, 48), (61, 77), (192, 128)]
+    assert max(differences.values()) < 1e-5
+
+
+@onnx
+@pytest.mark.parametrize("name", ["softmax", "taylor efficient"])
+def test_onnx_has_free_sizes(name, tmp_path):
+    model = network(**VARIANTS[name])
+    path = export.export_network(model, tmp_path / "network.onnx")
+    differences = export.exported_difference(model, path)
+    assert list(differences) == [(48, 48), (61, 77), (192, 128)]
+    assert max(differences.values()) <= export.TOLERANCE
+    assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"path: got 'network\.pth', expected a name that ends in \.pt2 or"):
+        export.export_network(network(), tmp_path / "network.pth")
+    with pytest.raises(TypeError, match="model must be a SwinIR or TaylorSwinIR of this package, got Linear"):
+        export.export_network(nn.Linear(1, 1), tmp_path / "network.pt2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="ONNX needs the packages onnx, onnxscript: pip install"):
+        export.export_network(network(), tmp_path / "network.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_command(tmp_path, capsys):
+    from taylorir.cli.main import main
+
+    for arguments, message in (
+        (["export", "bicubic", str(tmp_path / "x.onnx")], "bicubic has no weights to export"),
+        (["export", "nothing", str(tmp_path / "x.onnx")], "unknown model 'nothing'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1

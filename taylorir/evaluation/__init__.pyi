@@ -1,10 +1,12 @@
 from .scores import (
-    BICUBIC as BICUBIC,
     WEIGHTS_FOLDER as WEIGHTS_FOLDER,
     default_model as default_model,
-    default_overlap as default_overlap,
     evaluate as evaluate,
     load_model as load_model,
+)
+from .super_resolution import (
+    BICUBIC as BICUBIC,
+    default_overlap as default_overlap,
     super_resolve as super_resolve,
     window_pixels as window_pixels,
 )

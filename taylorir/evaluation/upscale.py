@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from taylorir.evaluation.scores import super_resolve
+from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.images import WRITABLE_SUFFIXES, imresize, open_picture, write_image
 from taylorir.rows import one_line, write_atomic
 

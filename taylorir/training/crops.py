@@ -90,7 +90,7 @@ class PatchPool:
 
         Returns:
             int64 ``[B, 4]``: image, top, left (LR pixels), symmetry 0..7 as in
-            :func:`taylorir.evaluation.scores.dihedral`.
+            :func:`taylorir.evaluation.super_resolution.dihedral`.
         """
         random = np.random.default_rng((seed, step))
         image = random.integers(len(self._sizes), size=batch_size)

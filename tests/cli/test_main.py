@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
 from taylorir.cli.main import main
-from taylorir.evaluation.scores import super_resolve
+from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.images.images import imresize, read_image, write_image
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model

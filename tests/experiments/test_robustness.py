@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from taylorir.datasets.sets import NamedImage, make_pair
-from taylorir.evaluation.scores import super_resolve
+from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.experiments.robustness import paired_gain, robustness_rows, sharpness
 from taylorir.images.metrics import psnr
 

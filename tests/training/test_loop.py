@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from taylorir.cli.main import main
 from taylorir.datasets.sets import NamedImage
-from taylorir.evaluation.scores import dihedral
+from taylorir.evaluation.super_resolution import dihedral
 from taylorir.experiments.protocol import find_run
 from taylorir.images.images import imresize, write_image
 from taylorir.networks import checkpoint as checkpoints

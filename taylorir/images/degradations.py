@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from taylorir.images.images import imresize
+from taylorir.images.resize import imresize
 
 #: What the notebook of real images compares.
 DEGRADATIONS = (

@@ -21,7 +21,8 @@ from taylorir.attribution.rows import (
     weights_digest,
 )
 from taylorir.datasets.sets import NamedImage
-from taylorir.images.images import imresize, to_tensor
+from taylorir.images.pixels import to_tensor
+from taylorir.images.resize import imresize
 
 
 def images() -> list[NamedImage]:

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from taylorir.cli.main import main
 from taylorir.evaluation.super_resolution import super_resolve
-from taylorir.images.images import imresize, read_image, write_image
+from taylorir.images.io import read_image, write_image
+from taylorir.images.resize import imresize
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
 from tests.pictures import noise, png_header

@@ -35,7 +35,8 @@ from taylorir.datasets.sets import (
     make_pair,
     sample_split,
 )
-from taylorir.images.images import imresize, write_image
+from taylorir.images.io import write_image
+from taylorir.images.resize import imresize
 from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,8 +23,9 @@ from taylorir.experiments.protocol_choices import (
     mean_with_own_grey,
     measure_choices,
 )
-from taylorir.images.images import imresize, rgb_to_y
 from taylorir.images.metrics import psnr, ssim
+from taylorir.images.pixels import rgb_to_y
+from taylorir.images.resize import imresize
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
 from tests.pictures import noise

@@ -17,8 +17,8 @@ from taylorir.evaluation.super_resolution import (
     super_resolve,
 )
 from taylorir.evaluation.tiles import auto_tile, blend_strips, parse_memory, plan_axis, resident_memory
-from taylorir.images.images import to_image
 from taylorir.images.metrics import psnr
+from taylorir.images.pixels import to_image
 from taylorir.networks.variants import build_model
 from tests.pictures import noise
 

@@ -12,7 +12,7 @@ import pytest
 from taylorir.evaluation.scores import evaluate
 from taylorir.experiments.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
 from taylorir.experiments.run import Places, run_tier
-from taylorir.images.images import write_image
+from taylorir.images.io import write_image
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.rows.provenance import PROVENANCE_COLUMNS

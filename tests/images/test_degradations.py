@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from taylorir.images.degradations import DEGRADATIONS, add_noise, blur, degrade, jpeg
-from taylorir.images.images import imresize
+from taylorir.images.resize import imresize
 from taylorir.training.config import TrainConfig
 from taylorir.training.crops import PatchPool
 

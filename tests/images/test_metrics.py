@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from taylorir.images.images import rgb_to_y
 from taylorir.images.metrics import psnr, ssim
+from taylorir.images.pixels import rgb_to_y
 from tests.pictures import noise
 
 

@@ -24,7 +24,8 @@ from taylorir.cli.main import main
 from taylorir.datasets.sets import NamedImage
 from taylorir.evaluation.super_resolution import dihedral
 from taylorir.experiments.protocol import find_run
-from taylorir.images.images import imresize, write_image
+from taylorir.images.io import write_image
+from taylorir.images.resize import imresize
 from taylorir.networks import checkpoint as checkpoints
 from taylorir.networks.variants import build_from_config, build_model
 from taylorir.training.config import (

@@ -1,0 +1,127 @@
+"""resize: bicubic is MATLAB's to the bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from taylorir.images.io import read_image
+from taylorir.images.pixels import mod_crop, to_tensor
+from taylorir.images.resize import imresize
+from tests.pictures import noise
+
+SHARED = Path(os.environ.get("TAYLORIR_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+GOLDEN = SHARED / "datasets" / "golden" / "Set5_LR_bicubic"
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden MATLAB images (set TAYLORIR_SHARED)")
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_imresize_is_matlabs_to_the_bit(scale):
+    values = 0
+    for file in sorted((SHARED / "datasets" / "benchmarks" / "Set5").glob("*.png")):
+        expected = read_image(GOLDEN / f"X{scale}" / f"{file.stem}x{scale}.png")
+        lr = imresize(mod_crop(read_image(file), scale), 1 / scale)
+        assert np.count_nonzero(lr != expected) == 0
+        values += lr.size
+    assert values == {2: 425592, 3: 187962, 4: 106398}[scale]
+
+
+def test_upscaling_by_two_useskeys_weights():
+    # at a quarter of a pixel, the kernel with a = -1/2 weighs the four neighbours by these 128ths
+    row = torch.tensor([[0.0, 0.0, 0.0, 128.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    up = imresize(row, 2.0)[0]
+    expected = [0, 0, 0, -3, -9, 29, 111, 111, 29, -9, -3, 0, 0, 0]
+    torch.testing.assert_close(up.tolist(), [float(x) for x in expected], rtol=0, atol=1e-12)
+
+
+def test_halving_stretches_the_kernel():
+    # the same 128ths, spread over eight pixels: output o is centred on 2 o + 1/2
+    column = torch.zeros(16, 1, dtype=torch.float64)
+    column[7] = 256.0
+    assert imresize(column, 0.5)[:, 0].tolist() == pytest.approx([0, 0, -9, 111, 29, -3, 0, 0], abs=1e-12)
+
+
+def test_border_repeats_the_edge():
+    # the first output is centred on -1/4: pixels -2, -1, 0, 1 are b, a, a, b
+    a, b = 10.0, 50.0
+    expected = (-3 * b + 29 * a + 111 * a - 9 * b) / 128
+    assert imresize(np.array([[a, b, 0.0, 0.0]]), 2.0)[0, 0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_8_bit_rounds_half_up_after_each_pass_vertical_first():
+    image = noise(24, 36, 3)
+    rows, columns = one_pass(24, 1 / 3), one_pass(36, 1 / 3)
+    once = np.clip(np.floor(np.einsum("oh,hwc->owc", rows, image.astype(float)) + 0.5), 0, 255)
+    twice = np.clip(np.floor(np.einsum("ow,hwc->hoc", columns, once) + 0.5), 0, 255)
+    assert np.array_equal(imresize(image, 1 / 3), twice.astype(np.uint8))
+
+
+def one_pass(n: int, scale: float) -> np.ndarray:
+    """One pass as a matrix, built from the definition by loops."""
+    out = int(np.ceil(n * scale))
+    stretch = min(scale, 1.0)
+    matrix = np.zeros((out, n))
+    for o in range(out):
+        centre = (o + 0.5) / scale - 0.5
+        taps = range(int(centre - 3 / stretch) - 2, int(centre + 3 / stretch) + 3)
+        weights = [keys((centre - i) * stretch) for i in taps]
+        for i, weight in zip(taps, weights, strict=True):
+            j = i % (2 * n)
+            matrix[o, j if j < n else 2 * n - 1 - j] += weight / sum(weights)
+    return matrix
+
+
+def keys(x: float) -> float:
+    x = abs(x)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (11, 6)], ids=str)
+@pytest.mark.parametrize("scale", [2.0, 3.0, 0.5, 0.25])
+def test_imresize_equals_its_definition_on_awkward_shapes(shape, scale):
+    image = np.random.default_rng(1).random(shape)
+    rows, columns = (one_pass(n, scale) for n in shape)
+    assert imresize(image, scale) == pytest.approx(rows @ image @ columns.T, abs=1e-12)
+
+
+def test_numpy_and_torch_agree_and_memory_chunks_do_not_show(monkeypatch):
+    image = noise(50, 70, 3)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    expected = imresize(image, 0.25)
+    assert np.array_equal(imresize(tensor[None], 0.25)[0].numpy().transpose(1, 2, 0), expected)
+    monkeypatch.setattr("taylorir.images.resize._CHUNK_VALUES", 999)
+    assert np.array_equal(imresize(image, 0.25), expected)
+
+
+def test_read_only_arrays_do_not_warn():
+    image = noise(6, 1, 3)
+    image.flags.writeable = False
+    assert imresize(image, 2.0).shape == (12, 2, 3) and to_tensor(image).shape == (1, 3, 6, 1)
+
+
+def test_imresize_has_the_right_gradient():
+    image = torch.rand(1, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: imresize(x, 0.5), image)
+    assert torch.autograd.gradcheck(lambda x: imresize(x, 2.0), image)
+
+
+@pytest.mark.parametrize(
+    ("image", "scale", "error", "message"),
+    [
+        (np.zeros((4, 4)), 0.0, ValueError, "scale must be positive"),
+        (np.zeros((4, 4)), float("nan"), ValueError, "scale must be positive"),
+        (np.zeros((4, 4), np.int32), 2.0, TypeError, "uint8 or floating"),
+        (np.zeros(4), 2.0, ValueError, r"\[H, W\]"),
+        (np.zeros((0, 4)), 2.0, ValueError, "empty"),
+        ([[1]], 2.0, TypeError, "numpy array or a torch tensor"),
+    ],
+)
+def test_imresize_refuses(image, scale, error, message):
+    with pytest.raises(error, match=message):
+        imresize(image, scale)

@@ -30,9 +30,8 @@ from taylorir.attribution.maps import (
     local_attribution,
 )
 from taylorir.datasets import NamedImage, load_images
-from taylorir.evaluation import load_model
 from taylorir.images import imresize, to_tensor
-from taylorir.networks import build_model
+from taylorir.networks import build_model, load_network
 from taylorir.rows import one_line, provenance, write_atomic
 
 _SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
@@ -126,12 +125,12 @@ def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Modul
 
 
 def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> dict[str, nn.Module]:
-    """Networks by the names of the command line: a name of ``UNTRAINED`` or what ``taylorir evaluate`` takes.
+    """Networks by name: one of ``UNTRAINED``, or what :func:`taylorir.networks.load_network` takes.
 
     ``untrained`` alone stands for all of ``UNTRAINED``.
 
     Raises:
-        ValueError: an unknown name, bicubic, or a network of another factor.
+        ValueError: an unknown name, or a network of another factor.
         FileNotFoundError: a path that is not there.
     """
     networks: dict[str, nn.Module] = {}
@@ -140,9 +139,7 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
             for one in UNTRAINED if name == "untrained" else (name,):
                 networks[one] = untrained_network(one, upscale=upscale, seed=seed)
             continue
-        model = load_model(name)
-        if isinstance(model, str):
-            raise ValueError(f"model: got {name!r}, expected a network; {name} has no weights to look into")
+        model = load_network(name)
         if model.config.upscale != upscale:
             raise ValueError(f"model: {name!r} upscales by {model.config.upscale}, expected {upscale}")
         networks[Path(name).stem] = model

@@ -175,7 +175,6 @@ def upscale(
     _check_upscale(upscale)
     from taylorir.evaluation import (
         check_target,
-        default_model,
         load_model,
         parse_memory,
         peak_resident_memory,
@@ -183,6 +182,7 @@ def upscale(
         upscale_folder,
     )
     from taylorir.images import open_picture
+    from taylorir.networks import default_model
 
     tile_size = _tile(tile)
     if memory is not None:
@@ -259,8 +259,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a variant; killed at any moment, it goes on with --resume."""
-    from taylorir.evaluation import load_model
-    from taylorir.networks import ModelConfig, build_model
+    from taylorir.networks import ModelConfig, build_model, load_network
     from taylorir.training import TrainConfig, train as run
 
     run_names = {field.name for field in dataclasses.fields(TrainConfig)} - {"model"}
@@ -279,9 +278,7 @@ def train(
     if max_minutes is not None and not max_minutes > 0:
         raise ValueError(f"--max-minutes must be positive, not {max_minutes}")
     config = TrainConfig(model=build_model(variant, **overrides).config, **settings)
-    start = load_model(init) if init else None
-    if isinstance(start, str):
-        raise ValueError("--init must be a checkpoint; bicubic has no weights")
+    start = load_network(init) if init else None
     result = run(
         config,
         data_root=data_root,
@@ -308,12 +305,10 @@ def export(
     check: Annotated[bool, typer.Option(help="Run the file on three sizes against PyTorch.")] = True,
 ) -> None:
     """Write a network for other runtimes, with free height and width; it pads and crops by itself."""
-    from taylorir.evaluation import check_writable, load_model
-    from taylorir.networks import TOLERANCE, export_network, exported_difference
+    from taylorir.evaluation import check_writable
+    from taylorir.networks import TOLERANCE, export_network, exported_difference, load_network
 
-    network = load_model(model)
-    if isinstance(network, str):
-        raise ValueError(f"{model} has no weights to export; give a variant with weights or a checkpoint")
+    network = load_network(model)
     check_writable(target)
     export_network(network, target)
     typer.echo(f"{model} -> {target} ({target.stat().st_size / 2**20:.1f} MiB)")

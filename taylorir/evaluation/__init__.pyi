@@ -1,6 +1,4 @@
 from .scores import (
-    WEIGHTS_FOLDER as WEIGHTS_FOLDER,
-    default_model as default_model,
     evaluate as evaluate,
     load_model as load_model,
 )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,69 +14,17 @@ from tqdm import tqdm
 from taylorir.datasets import NamedImage, image_files, iterate_images, make_pair
 from taylorir.evaluation.super_resolution import BICUBIC, check_upscale, default_overlap, super_resolve
 from taylorir.images import psnr, ssim
-from taylorir.networks import VARIANTS, load_checkpoint, load_released
+from taylorir.networks import load_network
 from taylorir.rows import provenance
 
-WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
 
-
-def load_model(name: str, *, device: str | torch.device = "cpu") -> nn.Module | str:
-    """What the command line's MODEL stands for. A variant is never evaluated with random weights.
-
-    Args:
-        name: ``bicubic``; the name of a variant or of other weights in ``data/weights``; a ``.safetensors``
-            file or a folder that :func:`taylorir.training.train` wrote; or a ``.pth`` file that SwinIR's
-            authors released.
-        device: where the network shall live.
-
-    Returns:
-        ``"bicubic"``, or a network in evaluation mode.
+def load_model(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module | str:
+    """``"bicubic"`` itself, or what :func:`taylorir.networks.load_network` makes of the name.
 
     Raises:
-        ValueError: none of these, a variant without weights, or weights of another architecture.
-        FileNotFoundError: it looks like a path and nothing is there.
+        ValueError, FileNotFoundError: as that function.
     """
-    if name == BICUBIC:
-        return BICUBIC
-    stored = WEIGHTS_FOLDER / f"{name}.safetensors"
-    if Path(name).name == name and stored.is_file():
-        return load_checkpoint(stored, device=device)
-    path = Path(name)
-    if name in VARIANTS and not path.exists():
-        raise ValueError(
-            f"there are no trained weights for {name!r} in {WEIGHTS_FOLDER}: "
-            f"train them with 'taylorir train {name} --out DIR', then give DIR"
-        )
-    if path.is_file() and path.suffix in (".pth", ".pt"):
-        return load_released(path).to(device)
-    if path.exists():
-        return load_checkpoint(path, device=device)
-    if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"no such model file: {name}")
-    known = [BICUBIC, *VARIANTS, *sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else "give bicubic, a variant or a checkpoint"
-    raise ValueError(f"unknown model {name!r}; {hint}")
-
-
-def default_model(upscale: int) -> str:
-    """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
-
-    Of runs that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
-
-    Raises:
-        ValueError: there are none.
-    """
-    stored = sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))
-    for size in ("m", "s", "mini", "tiny"):
-        for family in ("taylorswinir", "swinir"):
-            name = re.compile(rf"{family}_{size}_x{upscale}(_s\d+)?")
-            fitting = [stem for stem in stored if name.fullmatch(stem)]
-            if fitting:
-                return fitting[0]
-    raise ValueError(
-        f"no trained weights for x{upscale} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
-    )
+    return BICUBIC if name == BICUBIC else load_network(name, device=device)
 
 
 def evaluate(

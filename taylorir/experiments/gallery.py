@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from taylorir.datasets import NamedImage, make_pair, sample_split
-from taylorir.evaluation import BICUBIC, default_model, load_model, super_resolve
+from taylorir.evaluation import BICUBIC, super_resolve
 from taylorir.images import PEAK, psnr, rgb_to_y
+from taylorir.networks import default_model, load_network
 from taylorir.report import plot_pictures, save_figure, use_style
 
 
@@ -126,7 +127,7 @@ def upscaled_crop(images: Iterable[NamedImage], upscale: int, *, size: int = 128
         ValueError: no weights for the factor, or no image holds a crop.
     """
     pairs = {named.name: make_pair(named.image, upscale) for named in images}
-    network = load_model(default_model(upscale))
+    network = load_network(default_model(upscale))
     bicubic, ours = (
         {name: super_resolve(model, lr, upscale=upscale) for name, (lr, _) in pairs.items()}
         for model in (BICUBIC, network)

@@ -20,8 +20,9 @@ from PIL import Image
 from torch import nn
 
 from taylorir.datasets import NamedImage, image_files, iterate_images, load_images
-from taylorir.evaluation import default_overlap, load_model, plan_axis, super_resolve, window_pixels
+from taylorir.evaluation import default_overlap, plan_axis, super_resolve, window_pixels
 from taylorir.images import imresize, mod_crop, open_picture, psnr, rgb_to_y, ssim
+from taylorir.networks import load_network
 from taylorir.rows import provenance, write_atomic
 
 STANDARD = "standard"
@@ -248,7 +249,7 @@ def _main(out: Annotated[Path, typer.Option(help="CSV to write.")]) -> None:
     lr = load_images("samples_held_out")[0].image
     rows = []
     for name, tile in TILES.items():
-        model = load_model(name)
+        model = load_network(name)
         overlaps = (window_pixels(model), default_overlap(model))
         rows.append(measure_tiling(model, name, lr, [(tile, overlap) for overlap in overlaps], progress=True))
     write_atomic(out, lambda stream: pd.concat(rows).to_csv(stream, index=False))

@@ -83,7 +83,7 @@ def test_digest_tells_weights_apart():
 
 def test_names():
     assert list(named_networks(["untrained"])) == list(rows_module.UNTRAINED)
-    with pytest.raises(ValueError, match="expected a network; bicubic has no weights"):
+    with pytest.raises(ValueError, match="unknown model 'bicubic'; give a variant or a checkpoint"):
         named_networks(["bicubic"])
     with pytest.raises(ValueError, match="unknown untrained network 'untrained_w7'"):
         named_networks(["untrained_w7"])

@@ -103,7 +103,10 @@ def test_command(tmp_path, capsys):
     from taylorir.cli.main import main
 
     for arguments, message in (
-        (["export", "bicubic", str(tmp_path / "x.onnx")], "bicubic has no weights to export"),
+        (
+            ["export", "bicubic", str(tmp_path / "x.onnx")],
+            "'bicubic'; give a variant or a checkpoint",
+        ),
         (["export", "nothing", str(tmp_path / "x.onnx")], "unknown model 'nothing'"),
     ):
         with pytest.raises(SystemExit) as stop:

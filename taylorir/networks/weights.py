@@ -1,0 +1,76 @@
+"""Networks by name: weights of ``data/weights``, checkpoints, files that SwinIR's authors released."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from taylorir.networks.checkpoint import load_checkpoint
+from taylorir.networks.released import load_released
+from taylorir.networks.swinir import SwinIR
+from taylorir.networks.variants import VARIANTS
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+
+
+def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> SwinIR:
+    """A trained network. A variant is never given with random weights; :func:`build_model` does that.
+
+    Args:
+        name: of a variant, or of other weights in ``data/weights``; a ``.safetensors`` file or a folder that
+            :func:`taylorir.training.train` wrote; or a ``.pth`` file that SwinIR's authors released.
+        device: where the network shall live.
+
+    Returns:
+        The network in evaluation mode; ``model.config`` says what it is.
+
+    Raises:
+        ValueError: none of these, a variant without weights, or weights of another architecture.
+        FileNotFoundError: it looks like a path and nothing is there.
+    """
+    name, path = os.fspath(name), Path(name)
+    stored = WEIGHTS_FOLDER / f"{name}.safetensors"
+    if path.name == name and stored.is_file():
+        return load_checkpoint(stored, device=device)
+    if name in VARIANTS and not path.exists():
+        raise ValueError(
+            f"there are no trained weights for {name!r} in {WEIGHTS_FOLDER}: "
+            f"train them with 'taylorir train {name} --out DIR', then give DIR"
+        )
+    if path.is_file() and path.suffix in (".pth", ".pt"):
+        return load_released(path).to(device)
+    if path.exists():
+        return load_checkpoint(path, device=device)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no such model file: {name}")
+    close = difflib.get_close_matches(name, [*VARIANTS, *_stored()], n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else "give a variant or a checkpoint"
+    raise ValueError(f"unknown model {name!r}; {hint}")
+
+
+def default_model(upscale: int) -> str:
+    """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
+
+    Of runs that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
+
+    Raises:
+        ValueError: there are none.
+    """
+    for size in ("m", "s", "mini", "tiny"):
+        for family in ("taylorswinir", "swinir"):
+            name = re.compile(rf"{family}_{size}_x{upscale}(_s\d+)?")
+            fitting = [stem for stem in _stored() if name.fullmatch(stem)]
+            if fitting:
+                return fitting[0]
+    raise ValueError(
+        f"no trained weights for x{upscale} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
+    )
+
+
+def _stored() -> list[str]:
+    """Names of the weights in ``data/weights``."""
+    return sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))

@@ -1,0 +1,56 @@
+"""A network by a name, a checkpoint, a folder or a released file: the same weights."""
+
+import pytest
+import torch
+
+from taylorir.networks.checkpoint import save_weights
+from taylorir.networks.variants import build_model
+from taylorir.networks.weights import default_model, load_network
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in place of ``data/weights``."""
+    monkeypatch.setattr("taylorir.networks.weights.WEIGHTS_FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_a_name_a_file_and_a_released_file_give_the_same_network(folder):
+    tiny = build_model("swinir_tiny_x2")
+    path = save_weights(folder / "swinir_tiny_x2.safetensors", tiny, {})
+    released = folder / "released.pth"
+    torch.save({"params": tiny.state_dict()}, released)
+    for name in ("swinir_tiny_x2", str(path), path, str(released), released):
+        loaded = load_network(name)
+        assert torch.equal(loaded.conv_first.weight, tiny.conv_first.weight) and not loaded.training
+
+
+def test_what_is_no_network_is_refused_with_what_would_be(folder):
+    (folder / "taylor_w8_x2.safetensors").touch()
+    with pytest.raises(ValueError, match=r"no trained weights for 'swinir_tiny_x2'.*'taylorir train"):
+        load_network("swinir_tiny_x2")
+    with pytest.raises(ValueError, match="unknown model 'swinr_tiny_x2'; did you mean swinir_tiny_x2"):
+        load_network("swinr_tiny_x2")
+    with pytest.raises(ValueError, match=r"unknown model 'taylor_w9_x2'; did you mean taylor_w8_x2"):
+        load_network("taylor_w9_x2")
+    with pytest.raises(ValueError, match="unknown model 'bicubic'; give a variant or a checkpoint"):
+        load_network("bicubic")
+    for name in ("some/where", "where.safetensors"):
+        with pytest.raises(FileNotFoundError, match=f"no such model file: {name}"):
+            load_network(name)
+
+
+def test_the_default_is_the_largest_taylorswinir_of_the_factor_and_its_first_seed(folder):
+    with pytest.raises(ValueError, match="no trained weights for x2"):
+        default_model(2)
+    for name, best in (
+        ("swinir_tiny_x2", "swinir_tiny_x2"),
+        ("taylorswinir_s_x3", "swinir_tiny_x2"),
+        ("taylor_w8_x2", "swinir_tiny_x2"),
+        ("taylorswinir_mini_x2_s1", "taylorswinir_mini_x2_s1"),
+        ("taylorswinir_mini_x2_s0", "taylorswinir_mini_x2_s0"),
+        ("swinir_m_x2", "swinir_m_x2"),
+    ):
+        (folder / f"{name}.safetensors").touch()
+        assert default_model(2) == best
+    assert default_model(3) == "taylorswinir_s_x3"

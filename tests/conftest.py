@@ -14,6 +14,8 @@ import pytest
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # transformers builds networks from a configuration: nothing to ask for
+
 import torch
 
 if not torch.cuda.is_available():  # before any test imports triton: its kernels then run on the CPU

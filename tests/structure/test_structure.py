@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import itertools
 import re
 import subprocess
 import tomllib
@@ -216,7 +217,7 @@ def test_every_dependency_of_the_package_is_pinned():
     extras = project["optional-dependencies"]
     wanted = {
         re.match(r"[\w-]+", text).group().lower()
-        for text in [*project["dependencies"], *extras["book"], *extras["test"]]
+        for text in [*project["dependencies"], *itertools.chain.from_iterable(extras.values())]
     }
     pinned = {name.lower() for name in pins_of((ROOT / "requirements.txt").read_text().splitlines())}
     assert wanted <= pinned

@@ -7,24 +7,13 @@ import time
 from collections.abc import Iterable
 
 import pandas as pd
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from taylorir.datasets import NamedImage, image_files, iterate_images, make_pair
-from taylorir.evaluation.super_resolution import BICUBIC, check_upscale, default_overlap, super_resolve
+from taylorir.evaluation.super_resolution import check_upscale, default_overlap, super_resolve
 from taylorir.images import psnr, ssim
-from taylorir.networks import load_network
 from taylorir.rows import provenance
-
-
-def load_model(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module | str:
-    """``"bicubic"`` itself, or what :func:`taylorir.networks.load_network` makes of the name.
-
-    Raises:
-        ValueError, FileNotFoundError: as that function.
-    """
-    return BICUBIC if name == BICUBIC else load_network(name, device=device)
 
 
 def evaluate(

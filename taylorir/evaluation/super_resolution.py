@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from taylorir.evaluation.tiles import auto_tile, blend_strips, parse_memory, plan_axis, probe_sides
-from taylorir.images import PADDING_MODES, imresize, pad_to_multiple, to_image
+from taylorir.evaluation.memory_limit import choose_tile, parse_memory, probe_sides, tile_cost
+from taylorir.evaluation.tiles import blend_tiles, plan_axis
+from taylorir.images import PADDING_MODES, imresize, pad_to_multiple, padded_indices
+from taylorir.networks import load_network
 
 BICUBIC = "bicubic"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_OVERLAP = 32
+
+
+class NonFiniteError(ValueError):
+    """A network returned NaN or infinity; clipped to 8 bits that would be a black picture."""
+
+
+def load_model(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module | str:
+    """``"bicubic"`` itself, or what :func:`taylorir.networks.load_network` makes of the name.
+
+    Raises:
+        ValueError, FileNotFoundError: as that function.
+    """
+    return BICUBIC if name == BICUBIC else load_network(name, device=device)
 
 
 def super_resolve(
@@ -39,23 +56,74 @@ def super_resolve(
 
     Args:
         model: ``"bicubic"``, or a network from ``[1, 3, H, W]`` to ``[1, 3, sH, sW]``, both 0..1.
-        lr: uint8 RGB ``[H, W, 3]``.
+        lr: uint8 or uint16 RGB ``[H, W, 3]``.
         upscale: s; needed for bicubic, and for a network without ``config.upscale``.
         tile: side of a tile in LR pixels, rounded down to a multiple of the window; ``"auto"``: the largest
             that ``memory`` allows; None: the whole image at once.
         overlap: least number of LR pixels that neighbouring tiles share; None: :func:`default_overlap`.
         self_ensemble: average over the eight flips and rotations.
         padding: ``reflect``, or ``flip`` (SwinIR's test script; see :func:`taylorir.images.pad_to_multiple`).
-        memory: budget for ``tile="auto"``, in bytes or as ``"2GiB"``; None: half of what is free.
+        memory: what the process may hold on the CPU, or the network on a GPU, in bytes or as ``"2GiB"``;
+            None: with ``tile="auto"`` half of what is free.
         precision: ``float32``, ``bfloat16`` or ``float16`` (autocast; weights stay as they are).
         progress: show a bar over the tiles.
 
     Returns:
-        uint8 RGB ``[sH, sW, 3]``: clipped and rounded.
+        RGB ``[sH, sW, 3]`` of the dtype of ``lr``: clipped and rounded.
 
     Raises:
-        TypeError: ``lr`` is not a uint8 array.
-        ValueError: ``lr`` is no RGB image, an unknown option, or an ``upscale`` that is not the model's.
+        TypeError: ``lr`` is neither a uint8 nor a uint16 array.
+        ValueError: ``lr`` is no RGB image, an unknown option, an ``upscale`` that is not the model's, or more
+            memory is needed than is allowed.
+        NonFiniteError: the network returned NaN or infinity.
+    """
+    _check_image(lr)
+    upscale = check_upscale(model, upscale)
+    sr = np.empty((lr.shape[0] * upscale, lr.shape[1] * upscale, 3), lr.dtype)
+    parts = super_resolved_parts(
+        model,
+        lr,
+        upscale=upscale,
+        tile=tile,
+        overlap=overlap,
+        self_ensemble=self_ensemble,
+        padding=padding,
+        memory=memory,
+        precision=precision,
+        progress=progress,
+        reserved=sr.nbytes,
+    )
+    for top, left, part in parts:
+        sr[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return sr
+
+
+def super_resolved_parts(
+    model: nn.Module | str,
+    lr: np.ndarray,
+    *,
+    upscale: int | None = None,
+    tile: int | str | None = None,
+    overlap: int | None = None,
+    self_ensemble: bool = False,
+    padding: str = "reflect",
+    memory: int | str | None = None,
+    precision: str = "float32",
+    progress: bool = False,
+    reserved: int = 0,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The same as :func:`super_resolve`, part by part, so that the whole is held where the caller wants it.
+
+    Args:
+        model, lr, upscale, tile, overlap, self_ensemble, padding, memory, precision, progress: as there.
+        reserved: bytes that the caller will fill while the parts come; they count against ``memory``.
+
+    Yields:
+        (first row, first column, ``[H', W', 3]`` of the dtype of ``lr``). The parts cover the result without
+        overlap.
+
+    Raises:
+        TypeError, ValueError: as there.
     """
     _check_image(lr)
     upscale = check_upscale(model, upscale)
@@ -63,66 +131,76 @@ def super_resolve(
         raise ValueError(f"padding must be one of {', '.join(PADDING_MODES)}, not {padding!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if not (tile is None or tile == "auto" or isinstance(tile, int)):
+        raise ValueError(f'tile must be a number of pixels, "auto" or None, not {tile!r}')
+    promised = None if memory is None else parse_memory(memory)
     if isinstance(model, str):
-        return imresize(lr, float(upscale))
+        yield 0, 0, _bicubic(lr, upscale)
+        return
     window = window_pixels(model)
     overlap = default_overlap(model) if overlap is None else overlap
-    run = _runner(model, precision)
+    rows, columns = (padded_indices(side, window, padding) for side in lr.shape[:2])
+    size = (len(rows), len(columns))
+    run = _runner(model, precision, upscale)
     ensemble = _self_ensemble if self_ensemble else (lambda network: network)
     was_training = model.training
     model.eval()
     try:
-        pixels = torch.from_numpy(np.require(lr.transpose(2, 0, 1), requirements="CW"))[None]
-        if tile == "auto" and max(lr.shape[:2]) <= probe_sides(window)[1]:
+        if tile == "auto" and promised is None and max(lr.shape[:2]) <= probe_sides(window)[1]:
             tile = None
+        if tile == "auto" or promised is not None:
+            cost = tile_cost(model, window=window, overlap=overlap, upscale=upscale)
+            tile = choose_tile(cost, size, tile, memory=promised, reserved=reserved)
         if tile is None:
 
             def whole(image: Tensor) -> Tensor:
                 height, width = image.shape[-2:]
-                return run(pad_to_multiple(image, window, padding))[
-                    ..., : height * upscale, : width * upscale
-                ]
+                padded = pad_to_multiple(image, window, padding)
+                return run(padded)[..., : height * upscale, : width * upscale]
 
-            return to_image(ensemble(whole)(pixels.float() / 255))
-        if tile == "auto":
-            tile = auto_tile(
-                model,
-                window=window,
-                upscale=upscale,
-                overlap=overlap,
-                output_pixels=lr.shape[0] * lr.shape[1] * upscale**2,
-                memory=None if memory is None else parse_memory(memory),
-            )
-        elif not isinstance(tile, int):
-            raise ValueError(f'tile must be a number of pixels, "auto" or None, not {tile!r}')
-        padded = pad_to_multiple(pixels, window, padding)
-        return _tiled(padded, lr.shape[:2], ensemble(run), tile, overlap, window, upscale, progress)
+            yield 0, 0, _rounded(ensemble(whole)(_cut(lr))[0].cpu(), lr.dtype)
+            return
+        axes = [plan_axis(side, tile, overlap, window, upscale) for side in size]
+        total = len(axes[0].starts) * len(axes[1].starts)
+        height, width = (side * upscale for side in lr.shape[:2])
+        with tqdm(total=total, desc="tiles", unit="tile", disable=not progress, leave=False) as bar:
+            for top, left, part in blend_tiles(
+                lambda vertical, horizontal: _cut(lr, rows[vertical], columns[horizontal]),
+                ensemble(run),
+                *axes,
+                upscale,
+                bar.update,
+            ):
+                part = part[:, : max(height - top, 0), : max(width - left, 0)]
+                if part.numel():
+                    yield top, left, _rounded(part, lr.dtype)
     finally:
         model.train(was_training)
 
 
-def _tiled(
-    padded: Tensor,
-    size: tuple[int, int],
-    network: Callable[[Tensor], Tensor],
-    tile: int,
-    overlap: int,
-    window: int,
-    upscale: int,
-    progress: bool,
-) -> np.ndarray:
-    height, width = (side * upscale for side in size)
-    rows, columns = (plan_axis(side, tile, overlap, window, upscale) for side in padded.shape[-2:])
-    sr = np.empty((height, width, 3), np.uint8)
-    total = len(rows.starts) * len(columns.starts)
-    with tqdm(total=total, desc="tiles", unit="tile", disable=not progress, leave=False) as bar:
-        for top, strip in blend_strips(padded, network, rows, columns, upscale, bar.update):
-            kept = sr[top : top + strip.shape[1]]
-            kept[:] = to_image(strip[:, : kept.shape[0], :width])
-    return sr
+def _cut(lr: np.ndarray, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> Tensor:
+    """Rows and columns of an image as float ``[1, 3, H, W]``, 0..1."""
+    pixels = lr if rows is None else lr[rows[:, None], columns]
+    scaled = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    scaled /= np.iinfo(lr.dtype).max
+    return torch.from_numpy(scaled)[None]
 
 
-def _runner(model: nn.Module, precision: str) -> Callable[[Tensor], Tensor]:
+@torch.inference_mode()
+def _rounded(part: Tensor, dtype: np.dtype) -> np.ndarray:
+    """Float ``[3, H, W]`` to integers ``[H, W, 3]``, 0..1 to the whole range. The tensor is overwritten."""
+    scaled = part.clamp_(0, 1).mul_(np.iinfo(dtype).max).round_()
+    return scaled.permute(1, 2, 0).numpy().astype(dtype)
+
+
+def _bicubic(lr: np.ndarray, upscale: int) -> np.ndarray:
+    if lr.dtype == np.uint8:
+        return imresize(lr, float(upscale))
+    resized = imresize(lr.astype(np.float32), float(upscale))
+    return np.rint(resized.clip(0, np.iinfo(lr.dtype).max)).astype(lr.dtype)
+
+
+def _runner(model: nn.Module, precision: str, upscale: int) -> Callable[[Tensor], Tensor]:
     """The network as a function of an image on the CPU, in the model's own dtype and on its device."""
     weight = next(model.parameters(), torch.zeros(()))
     autocast = torch.autocast(weight.device.type, PRECISIONS[precision], enabled=precision != "float32")
@@ -130,17 +208,27 @@ def _runner(model: nn.Module, precision: str) -> Callable[[Tensor], Tensor]:
     @torch.inference_mode()
     def run(image: Tensor) -> Tensor:
         with autocast:
-            return model(image.to(weight.device, weight.dtype)).float()
+            out = model(image.to(weight.device, weight.dtype)).float()
+        height, width = image.shape[-2:]
+        if out.shape != (1, 3, height * upscale, width * upscale):
+            raise ValueError(
+                f"the model turns [1, 3, {height}, {width}] into {list(out.shape)}, "
+                f"which is not an RGB image upscaled by {upscale}"
+            )
+        if not math.isfinite(out.sum(dtype=torch.float64)):
+            raise NonFiniteError(f"the network returns NaN or infinity in {precision}")
+        return out
 
     return run
 
 
 def _self_ensemble(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    @torch.inference_mode()
     def ensemble(image: Tensor) -> Tensor:
-        total = 0.0
-        for index in range(8):
-            total = total + dihedral_inverse(network(dihedral(image, index).contiguous()), index)
-        return total / 8
+        total = network(image) / 8
+        for index in range(1, 8):
+            total.add_(dihedral_inverse(network(dihedral(image, index).contiguous()), index), alpha=1 / 8)
+        return total
 
     return ensemble
 
@@ -180,8 +268,8 @@ def default_overlap(model: nn.Module | str) -> int:
 
 
 def _check_image(lr: np.ndarray) -> None:
-    if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8:
-        raise TypeError(f"lr must be a uint8 array, not {getattr(lr, 'dtype', type(lr).__name__)}")
+    if not isinstance(lr, np.ndarray) or lr.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"lr must be a uint8 or uint16 array, not {getattr(lr, 'dtype', type(lr).__name__)}")
     if lr.ndim != 3 or lr.shape[2] != 3 or 0 in lr.shape:
         raise ValueError(f"lr must be an RGB image [H, W, 3], not {list(lr.shape)}")
 

@@ -15,6 +15,7 @@ from .pixels import (
     PADDING_MODES as PADDING_MODES,
     mod_crop as mod_crop,
     pad_to_multiple as pad_to_multiple,
+    padded_indices as padded_indices,
     rgb_to_y as rgb_to_y,
     to_image as to_image,
     to_tensor as to_tensor,

@@ -102,12 +102,21 @@ def pad_to_multiple(image: torch.Tensor, multiple: int, mode: str = "reflect") -
     Raises:
         ValueError: an unknown mode.
     """
-    if mode not in PADDING_MODES:
-        raise ValueError(f"padding must be one of {', '.join(PADDING_MODES)}, not {mode!r}")
     for axis in (-2, -1):
         n = image.shape[axis]
-        target = (n // multiple + 1) * multiple if mode == "flip" else -(-n // multiple) * multiple
-        if target != n:
-            index = torch.from_numpy(mirror(np.arange(target), n, repeat_edge=mode == "flip"))
-            image = image.index_select(axis, index.to(image.device))
+        index = padded_indices(n, multiple, mode)
+        if len(index) != n:
+            image = image.index_select(axis, torch.from_numpy(index).to(image.device))
     return image
+
+
+def padded_indices(n: int, multiple: int, mode: str = "reflect") -> np.ndarray:
+    """For each pixel along a padded axis the pixel that it repeats; see :func:`pad_to_multiple`.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in PADDING_MODES:
+        raise ValueError(f"padding must be one of {', '.join(PADDING_MODES)}, not {mode!r}")
+    target = (n // multiple + 1) * multiple if mode == "flip" else -(-n // multiple) * multiple
+    return mirror(np.arange(target), n, repeat_edge=mode == "flip")

@@ -4,7 +4,7 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from taylorir.attribution import cost as attribution_cost
-from taylorir.evaluation.tiles import peak_resident_memory
+from taylorir.evaluation.memory_limit import peak_resident_memory
 
 
 def test_each_network_is_measured_in_a_fresh_process(tmp_path):

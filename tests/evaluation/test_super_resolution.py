@@ -9,14 +9,17 @@ import torch
 from torch import nn
 
 from taylorir.datasets.manifest import DATA_FOLDER
-from taylorir.datasets.sets import load_images
+from taylorir.datasets.sets import NamedImage, load_images
+from taylorir.evaluation.scores import evaluate
 from taylorir.evaluation.super_resolution import (
+    NonFiniteError,
     default_overlap,
     dihedral,
     dihedral_inverse,
     super_resolve,
+    super_resolved_parts,
 )
-from taylorir.evaluation.tiles import auto_tile, blend_strips, parse_memory, plan_axis, resident_memory
+from taylorir.evaluation.tiles import blend_tiles, plan_axis
 from taylorir.images.metrics import psnr
 from taylorir.images.pixels import to_image
 from taylorir.networks.variants import build_model
@@ -36,6 +39,18 @@ class Ramp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x.repeat_interleave(2, -1).repeat_interleave(2, -2)
         return y + torch.linspace(0, 0.2, y.shape[-1])
+
+
+class Scaled(nn.Module):
+    """Doubles the sides; in half precision the first factor overflows, the second would undo it."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(3, 3, 1, bias=False)
+        nn.init.constant_(self.up.weight, factor)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.up(x) / self.up.weight.mean()).repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +157,35 @@ def test_what_one_tile_covers_alone_is_the_network_on_that_tile(tiny):
     lr = torch.rand(1, 3, 64, 64)
     axis = plan_axis(64, 40, 16, 8, 2)
     with torch.inference_mode():
-        strips = [strip for _, strip in blend_strips(lr, tiny, axis, axis, 2)]
+        first = torch.full((3, 128, 128), torch.nan)
+        for top, left, part in blend_tiles(lambda *place: lr[:, :, *place], tiny, axis, axis, 2):
+            covered = first[:, top : top + part.shape[1], left : left + part.shape[2]]
+            assert covered.isnan().all(), "no part covers another"
+            covered.copy_(part)
         alone = tiny(lr[..., :40, :40])[0]
-    first = torch.cat(strips, dim=1)
-    assert first.shape == (3, 128, 128) and axis.starts == (0, 24)
+    assert axis.starts == (0, 24) and not first.isnan().any()
     torch.testing.assert_close(first[:, :48, :48], alone[:, :48, :48], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(30, 97), (97, 30)], ids=str)
+@pytest.mark.parametrize("overlap", [0, 5, 13], ids="overlap {}".format)
+def test_parts_cover_the_result_whatever_side_is_longer(size, overlap):
+    lr = noise(*size, 3)
+    seen = np.zeros((2 * size[0], 2 * size[1]), int)
+    for top, left, part in super_resolved_parts(Nearest(), lr, upscale=2, tile=16, overlap=overlap):
+        seen[top : top + part.shape[0], left : left + part.shape[1]] += 1
+        rows, columns = np.arange(top, top + part.shape[0]), np.arange(left, left + part.shape[1])
+        assert np.array_equal(part, lr[rows[:, None] // 2, columns // 2])
+    assert (seen == 1).all()
+
+
+def test_16_bits_stay_16_bits():
+    lr = np.random.default_rng(0).integers(0, 2**16, (9, 20, 3), dtype=np.uint16)
+    for tile in (None, 8):
+        sr = super_resolve(Nearest(), lr, upscale=2, tile=tile, overlap=2)
+        assert sr.dtype == np.uint16 and np.array_equal(sr, lr.repeat(2, 0).repeat(2, 1))
+    flat = super_resolve("bicubic", np.full((9, 9, 3), 54321, np.uint16), upscale=2)
+    assert flat.dtype == np.uint16 and (flat == 54321).all()
 
 
 @pytest.mark.parametrize(("name", "overlap"), [("swinir_tiny_x2", 32), ("taylorswinir_s_x2", 96)])
@@ -184,31 +223,6 @@ def test_tiles_show_their_progress(tiny, capsys):
     assert "tiles: " in (bar := capsys.readouterr().err) and "/2 [" in bar
 
 
-def test_memory_decides_the_tile(tiny):
-    def tile(mebibytes: float) -> int:
-        budget = resident_memory() + int(mebibytes * 2**20)
-        return auto_tile(tiny, window=8, upscale=2, overlap=16, output_pixels=10_000, memory=budget)
-
-    sides = [tile(60), tile(240)]
-    assert sides[0] < sides[1] and all(side % 8 == 0 for side in sides)
-    assert 1.6 <= sides[1] / sides[0] <= 2.6  # four times the memory is twice the side
-    with pytest.raises(ValueError, match="memory is too small: a tile of 32 pixels needs about"):
-        auto_tile(tiny, window=8, upscale=2, overlap=16, output_pixels=10_000, memory=2**20)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("2GiB", 2**31), ("500 MB", 5 * 10**8), ("1.5gib", 3 * 2**29), (4096, 4096)]
-)
-def test_memory_sizes(text, size):
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "2 gigs", "GiB", "-1GiB", "0", "nan", "inf"])
-def test_memory_sizes_that_are_none(text):
-    with pytest.raises(ValueError, match="memory must be a"):
-        parse_memory(text)
-
-
 # -------------------------------------------------------------------------------------------------- misuse
 
 
@@ -240,3 +254,25 @@ def test_images_and_models_that_are_none(tiny):
         super_resolve("swinir_s_x2", noise(8, 8, 3), upscale=2)
     with pytest.raises(ValueError, match="upscale must be given"):
         super_resolve("bicubic", noise(8, 8, 3))
+
+
+@pytest.mark.parametrize("tile", [None, 16], ids="tile {}".format)
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_no_picture(tile, weight):
+    with pytest.raises(NonFiniteError, match="the network returns NaN or infinity in float32"):
+        super_resolve(Scaled(weight), noise(40, 16, 3), upscale=2, tile=tile, overlap=2)
+    with pytest.raises(ValueError, match="images/x: the network returns NaN or infinity"):
+        evaluate(Scaled(weight), [NamedImage("x", noise(40, 40, 3))], 2)
+
+
+def test_half_precision_that_overflows_is_no_picture():
+    lr = np.full((8, 8, 3), 200, np.uint8)
+    assert np.abs(super_resolve(Scaled(1e5), lr // 3, upscale=2).astype(int) - 198).max() <= 1
+    with pytest.raises(NonFiniteError, match="in float16"):
+        super_resolve(Scaled(1e5), lr, upscale=2, precision="float16")
+
+
+@pytest.mark.parametrize("tile", [None, 16], ids="tile {}".format)
+def test_a_model_of_another_scale_is_no_corner(tile):
+    with pytest.raises(ValueError, match=r"turns \[1, 3, 16, 16\] into \[1, 3, 32, 32\].* upscaled by 3"):
+        super_resolve(Nearest(), noise(16, 16, 3), upscale=3, tile=tile)

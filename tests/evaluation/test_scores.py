@@ -12,10 +12,8 @@ import pytest
 import torch
 
 from taylorir.datasets.sets import NamedImage, load_images, make_pair
-from taylorir.evaluation.scores import (
-    evaluate,
-    load_model,
-)
+from taylorir.evaluation.scores import evaluate
+from taylorir.evaluation.super_resolution import load_model
 from taylorir.experiments.protocol_choices import (
     CHOICES,
     choice_effects,

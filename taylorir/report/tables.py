@@ -47,7 +47,7 @@ METHODS: dict[str, MethodStyle] = {
     "taylorswinir": MethodStyle("TaylorSwinIR", "#D55E00", "P", "-"),
 }
 
-#: The columns that ``taylorir.rows.provenance`` adds to a row; tables leave them out and say them once,
+#: The columns that ``taylorir.rows.measured`` adds to a row; tables leave them out and say them once,
 #: below.
 PROVENANCE = ("device", "dtype", "torch", "commit", "seed", "date")
 

@@ -145,7 +145,7 @@ def test_out_of_memory_is_said(run, folder, monkeypatch):
     def exhaust(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
-    monkeypatch.setattr("taylorir.evaluation.upscale.super_resolve", exhaust)
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", exhaust)
     code, _, err = run("upscale", folder / "good.png", folder / "o.png", "--model", "bicubic")
     assert code == 2 and err == (
         "taylorir: error: out of memory; try --tile auto with --memory, or a smaller --tile or batch\n"
@@ -156,7 +156,7 @@ def test_a_mistake_in_the_program_is_not_hidden(monkeypatch, folder):
     def fail(*_, **__):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("taylorir.evaluation.upscale.super_resolve", fail)
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(["upscale", str(folder / "good.png"), str(folder / "o.png"), "--model", "bicubic"])
 

@@ -8,7 +8,7 @@ import torch
 
 from taylorir.cost import attention_table as attention_benchmark
 from taylorir.cost.attention_table import Shape, memory_rows, speed_rows
-from taylorir.rows.provenance import PROVENANCE_COLUMNS
+from taylorir.rows.measured import PROVENANCE_COLUMNS
 
 SMALL = Shape(20, 2, 3, windows=2, forward_bar=2.0)
 

@@ -15,7 +15,7 @@ from taylorir.experiments.run import Places, run_tier
 from taylorir.images.io import write_image
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.variants import build_model
-from taylorir.rows.provenance import PROVENANCE_COLUMNS
+from taylorir.rows.measured import PROVENANCE_COLUMNS
 from taylorir.training.config import TrainConfig
 
 ALL = [(tier, run) for tier in TIERS for run in runs_of(tier)]

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from taylorir.report import tables as report
-from taylorir.rows.provenance import PROVENANCE_COLUMNS
+from taylorir.rows.measured import PROVENANCE_COLUMNS
 
 ROWS = pd.DataFrame(
     {

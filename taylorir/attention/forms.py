@@ -1,7 +1,7 @@
 """Softmax attention, and TaylorShift attention in two forms: direct (quadratic) and efficient (linear in N).
 
 The functions here are the definitions. What makes them fast (chunks, recomputation in backward, kernels for
-GPUs) lives in :mod:`taylorir.kernels` and computes the same numbers.
+GPUs) lives in ``taylorir.attention.kernels`` and computes the same numbers.
 
 Shape legend
     ...  any number of batch axes (images, windows)

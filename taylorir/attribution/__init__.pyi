@@ -1,4 +1,6 @@
 from .maps import (
+    Attribution as Attribution,
+    Patch as Patch,
     centre_patch as centre_patch,
     diffusion_index as diffusion_index,
     effective_receptive_field as effective_receptive_field,
@@ -7,6 +9,7 @@ from .maps import (
 )
 from .rows import (
     RESULTS as RESULTS,
+    Crop as Crop,
     described as described,
     detailed_crops as detailed_crops,
     named_networks as named_networks,

@@ -86,8 +86,7 @@ def detailed_crops(
     """The crops of each image whose middle shows most detail: a rule, not a choice.
 
     An image is cut into squares side by side, from its top left corner; the ``per_image`` squares with the
-    largest :func:`taylorir.attribution.maps.gradient_detector` of their middle are used. Images
-    that are too small give none.
+    largest ``gradient_detector`` of their middle are used. Images that are too small give none.
 
     Args:
         images: HR images.

@@ -1,11 +1,11 @@
-from .allocations import record as record
+from . import allocations as allocations
 from .flops import (
     cost_parity as cost_parity,
     flop_rows as flop_rows,
     network_flop_rows as network_flop_rows,
     parity_rows as parity_rows,
 )
-from .memory import METHODS as METHODS
+from .memory import METHODS as METHODS, Point as Point
 from .memory_real import LARGE as LARGE, VALIDATION as VALIDATION, validation_rows as validation_rows
 from .memory_rows import (
     LR_SIZES as LR_SIZES,
@@ -25,4 +25,4 @@ from .runtime import (
     attention_rows as attention_rows,
     network_rows as network_rows,
 )
-from .timing import time_calls as time_calls
+from .timing import Timing as Timing, time_calls as time_calls

@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch import nn
 
-from taylorir.cost import record
+from taylorir.cost import allocations
 
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 UNITS = {"": 1, "B": 1}
@@ -179,7 +179,7 @@ def tile_cost(model: nn.Module, *, window: int, overlap: int, upscale: int) -> T
 def _peak_bytes(model: nn.Module, side: int, device: torch.device) -> int:
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     probe = torch.zeros(1, 3, side, side, device=device, dtype=dtype)
-    with record([probe, *model.parameters(), *model.buffers()]) as trace:
+    with allocations.record([probe, *model.parameters(), *model.buffers()]) as trace:
         model(probe)
     return int(np.cumsum(trace.events().delta).max(initial=0)) + probe.nbytes
 

@@ -6,6 +6,11 @@ from .differences import (
     read_results as read_results,
     with_rows as with_rows,
 )
-from .gallery import crop_panels as crop_panels, pick_both_ways as pick_both_ways, rank_crops as rank_crops
-from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
+from .gallery import (
+    Panel as Panel,
+    crop_panels as crop_panels,
+    pick_both_ways as pick_both_ways,
+    rank_crops as rank_crops,
+)
+from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS, Comparison as Comparison
 from .robustness import paired_gain as paired_gain, robustness_rows as robustness_rows

@@ -19,12 +19,22 @@ from .export import (
 )
 from .original import as_in_original as as_in_original
 from .released import load_released as load_released
-from .swinir import SwinIR as SwinIR, SwinTransformerBlock as SwinTransformerBlock
-from .taylorswinir import taylor_efficient_published as taylor_efficient_published, taylorize as taylorize
+from .swinir import (
+    RSTB as RSTB,
+    PatchEmbed as PatchEmbed,
+    SwinIR as SwinIR,
+    SwinTransformerBlock as SwinTransformerBlock,
+)
+from .taylorswinir import (
+    TaylorWindowAttention as TaylorWindowAttention,
+    taylor_efficient_published as taylor_efficient_published,
+    taylorize as taylorize,
+)
 from .variants import VARIANTS as VARIANTS, build_from_config as build_from_config, build_model as build_model
 from .weights import (
     WEIGHTS_FOLDER as WEIGHTS_FOLDER,
     default_model as default_model,
     load_network as load_network,
 )
+from .window_attention import WindowAttention as WindowAttention
 from .windows import kept_apart as kept_apart, window_regions as window_regions

@@ -89,8 +89,8 @@ class PatchPool:
         symmetries of the square each.
 
         Returns:
-            int64 ``[B, 4]``: image, top, left (LR pixels), symmetry 0..7 as in
-            :func:`taylorir.evaluation.super_resolution.dihedral`.
+            int64 ``[B, 4]``: image, top, left (LR pixels), symmetry 0..7 as in ``dihedral`` of
+            :mod:`taylorir.evaluation.super_resolution`.
         """
         random = np.random.default_rng((seed, step))
         image = random.integers(len(self._sizes), size=batch_size)

@@ -62,7 +62,7 @@ class TrainResult:
 
     Attributes:
         model: the network with the averaged weights, in evaluation mode.
-        curve: one row each ``log_every`` steps, see :class:`taylorir.training.curve.Curve`.
+        curve: one row each ``log_every`` steps, see :class:`taylorir.training.Curve`.
         step: steps done; below ``config.num_iters`` where the time ran out.
         seconds: of training, over all resumed calls; wall clock.
         cpu_seconds: the same in CPU time of this process, which other programs disturb less.

@@ -3,7 +3,7 @@
 Many operators have their shapes worked out in Python on the meta device, which takes longer than a small
 product; :func:`run_once` remembers what came of them.
 
-The chunked form (:mod:`taylorir.attention.kernels.chunked`) works through tiles of windows and heads and
+The chunked form (:mod:`taylorir.attention.kernels.efficient`) works through portions of windows and heads and
 chunks of tokens. Without contents only its allocations count, and these are the same in every round and for
 every call of the same shapes.
 """
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from taylorir.attention import forms as attention
-from taylorir.attention.kernels import chunked, segments
+from taylorir.attention import operator as attention
+from taylorir.attention.kernels import efficient, segments
 from taylorir.cost.allocations import AllocationTrace, Template
 from taylorir.networks import window_regions
 
@@ -43,7 +43,7 @@ def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
     """
     found: list[segments.Segment] = []
 
-    def segments_of(regions: Tensor) -> list[segments.Segment]:
+    def segments_of_labels(regions: Tensor) -> list[segments.Segment]:
         if not found:
             with _disable_current_modes():
                 place = (side, side, window, window // 2, torch.device("cpu"))
@@ -52,11 +52,11 @@ def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
         device = regions.device
         return [segments.Segment(_on(device, part.windows), _on(device, part.tokens)) for part in found]
 
-    real, segments.segments_of = segments.segments_of, segments_of
+    real, segments.segments_of_labels = segments.segments_of_labels, segments_of_labels
     try:
         yield
     finally:
-        segments.segments_of = real
+        segments.segments_of_labels = real
 
 
 def _on(device: torch.device, part: slice | Tensor) -> slice | Tensor:
@@ -74,16 +74,16 @@ def efficient_form_traced_once(trace: AllocationTrace) -> Iterator[None]:
     def attend(q, k, v, temperature, parts, output_scale) -> Tensor:
         return _Traced.apply(q, k, v, temperature, parts, output_scale, trace)
 
-    def tiles(*arguments: object) -> Iterator[segments.Tile]:
-        for tile in _rounds(trace, list(real_tiles(*arguments)), _tile_shape):
-            yield dataclasses.replace(tile, chunks=_Chunks(trace, tile.chunks))
+    def portions(*arguments: object) -> Iterator[segments.Portion]:
+        for portion in _rounds(trace, list(real_portions(*arguments)), _portion_shape):
+            yield dataclasses.replace(portion, chunks=_Chunks(trace, portion.chunks))
 
-    real_tiles, real_attend = chunked.tiles, attention.taylor_efficient_chunked
-    chunked.tiles, attention.taylor_efficient_chunked = tiles, attend
+    real_portions, real_attend = efficient.portions, attention.taylor_efficient_chunked
+    efficient.portions, attention.taylor_efficient_chunked = portions, attend
     try:
         yield
     finally:
-        chunked.tiles, attention.taylor_efficient_chunked = real_tiles, real_attend
+        efficient.portions, attention.taylor_efficient_chunked = real_portions, real_attend
 
 
 def _rounds(trace: AllocationTrace, items: Sequence, shape: Callable[[object], object]) -> Iterator:
@@ -100,7 +100,7 @@ def _rounds(trace: AllocationTrace, items: Sequence, shape: Callable[[object], o
 
 
 class _Chunks(Sequence):
-    """A tile's chunks, of which a loop sees three of each shape."""
+    """A portion's chunks, of which a loop sees three of each shape."""
 
     def __init__(self, trace: AllocationTrace, chunks: Sequence) -> None:
         self._trace, self._chunks = trace, chunks
@@ -115,8 +115,8 @@ class _Chunks(Sequence):
         return self._chunks[index]
 
 
-def _tile_shape(tile: segments.Tile) -> tuple:
-    return (_length(tile.windows), _length(tile.heads), *map(_length, tile.chunks))
+def _portion_shape(portion: segments.Portion) -> tuple:
+    return (_length(portion.windows), _length(portion.heads), *map(_length, portion.chunks))
 
 
 def _length(part: slice | Tensor) -> tuple[int, bool]:
@@ -137,7 +137,7 @@ class _Traced(torch.autograd.Function):
         inputs = (q, k, v, temperature)
 
         def run() -> list[Tensor]:
-            y = chunked._TaylorEfficient.forward(stand_in, *inputs, parts, output_scale)
+            y = efficient._TaylorEfficient.forward(stand_in, *inputs, parts, output_scale)
             return [y, *(tensor for tensor in saved if all(tensor is not other for other in (*inputs, y)))]
 
         ctx.key = (*map(_layout, inputs), tuple((_length(p.windows), _length(p.tokens)) for p in parts))
@@ -158,7 +158,7 @@ class _Traced(torch.autograd.Function):
         )
 
         def run() -> list[Tensor]:
-            return list(chunked._TaylorEfficient.backward(stand_in, dy)[:4])
+            return list(efficient._TaylorEfficient.backward(stand_in, dy)[:4])
 
         key = ("backward", *ctx.key, _layout(dy), ctx.needs_input_grad)
         return (*_once(trace, key, run), None, None, None)

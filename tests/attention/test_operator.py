@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from taylorir.attention.forms import (
+from taylorir.attention import (
     crossover_flops,
     crossover_memory,
     softmax_attention,
@@ -23,6 +23,7 @@ from taylorir.attention.forms import (
     taylor_efficient,
 )
 from taylorir.attention.kernels import segments, triton_taylor
+from taylorir.attention.reference import features, taylor_sums
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "taylorshift.safetensors")
 MIB = 2**20
@@ -33,6 +34,7 @@ def blocked_direct(q, k, v, **options):
     return taylor_attention(q, k, v, crossover=10**9, **options)
 
 
+ALL_FORMS = [taylor_direct, taylor_sums, taylor_efficient, blocked_direct]
 FAST_FORMS = pytest.mark.parametrize("form", [taylor_efficient, blocked_direct], ids=["efficient", "direct"])
 
 
@@ -87,6 +89,12 @@ def test_softmax_is_that_of_pytorch():
     torch.testing.assert_close(softmax_attention(q, k, v, bias=bias, mask=mask), expected, rtol=0, atol=1e-14)
 
 
+def test_features_by_hand():
+    x = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    expected = torch.tensor([1, 2, 3, 4 / 2**0.5, 6, 9 / 2**0.5], dtype=torch.float64)
+    torch.testing.assert_close(features(x), expected, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("attention", [softmax_attention, taylor_direct])
 def test_a_token_that_may_attend_to_none_gets_zero(attention):
     q, k, v = random_inputs(1, 2, 4, 3, requires_grad=True)
@@ -101,7 +109,7 @@ def test_a_token_that_may_attend_to_none_gets_zero(attention):
 # --- equality -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attention", [taylor_direct, taylor_efficient, blocked_direct])
+@pytest.mark.parametrize("attention", ALL_FORMS)
 @pytest.mark.parametrize("case", range(4))
 def test_golden_outputs(attention, case):
     q, k, v, temperature = (GOLDEN[f"case{case}.{name}"] for name in ("q", "k", "v", "temperature"))
@@ -110,11 +118,11 @@ def test_golden_outputs(attention, case):
         torch.testing.assert_close(y, GOLDEN[f"case{case}.{name}"], rtol=0, atol=1e-12)
 
 
-@FAST_FORMS
+@pytest.mark.parametrize("form", ALL_FORMS[1:])
 @pytest.mark.parametrize("with_regions", [False, True], ids=["whole", "regions"])
 @pytest.mark.parametrize(("d", "v_width"), [(1, 1), (2, 5), (3, 3), (10, 10), (15, 15), (30, 7)])
 @pytest.mark.parametrize("tokens", [1, 7, 63, 111, 300])
-def test_fast_forms_are_the_direct_one(form, with_regions, d, v_width, tokens):
+def test_forms_are_the_direct_one(form, with_regions, d, v_width, tokens):
     q, k, v = random_inputs(2, 2, 3, tokens, d, v_width=v_width, seed=tokens)
     temperature = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     regions = mask = None
@@ -191,7 +199,7 @@ def test_gradcheck(form, scale_output, with_regions, d, tokens):
 # --- zeros, extremes, low precision ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", [taylor_direct, taylor_efficient, blocked_direct])
+@pytest.mark.parametrize("form", ALL_FORMS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_zero_vectors_weigh_all_alike(form, dtype):
     q, k, v = random_inputs(1, 2, 9, 4, dtype=dtype)

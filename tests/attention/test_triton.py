@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from taylorir.attention.forms import taylor_direct, taylor_efficient
+from taylorir.attention import taylor_direct, taylor_efficient
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from taylorir.attention.forms import softmax_attention, taylor_direct
+from taylorir.attention import softmax_attention, taylor_direct
 from taylorir.fidelity import distances as fidelity, rows as fidelity_rows
 
 ORDERS = (2, 4, 6)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from taylorir.attention.forms import taylor_direct
+from taylorir.attention import taylor_direct
 from taylorir.fidelity import numerics
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from taylorir.attention.forms import taylor_direct, taylor_efficient
+from taylorir.attention import taylor_direct, taylor_efficient
 from taylorir.networks.position import LePE, rope_2d
 
 WIDTHS = [4, 10, 15, 30, 32]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from taylorir.attention.forms import taylor_direct, taylor_efficient
+from taylorir.attention import taylor_direct, taylor_efficient
 from taylorir.networks.taylorswinir import TaylorSwinIR, TaylorWindowAttention, taylorize
 from taylorir.networks.variants import build_model
 from taylorir.networks.windows import merge, partition

@@ -1,33 +1,51 @@
-"""TaylorShift attention in quadratic time, in plain PyTorch: weights in blocks, recomputed in backward.
+"""TaylorShift attention in quadratic time, in plain PyTorch, in one of two ways.
+
+In blocks: no N x N weights are kept, but made anew in backward. All at once: where the weights of a few small
+windows fit in cache, calling PyTorch costs more than computing, so that way makes the fewest calls; q and k
+are normalised as one tensor, and their gradients are one tensor too. Tokens come last, because a product of
+few columns takes up to twice as long as its transpose.
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
-    G   windows x heads of a tile; C query tokens of a chunk; M tokens of the segment, all its keys
+    G   windows x heads of a portion; C query tokens of a chunk; M tokens of the segment, all its keys
+  in blocks
     units [G, C or M, d]; values [G, M, d_v]; scores 1 + x [G, C, M]
-    gradients of units and values are [G, width, tokens], which products of few columns come out faster as
+    gradients of units and values are [G, width, tokens]
+  all at once
+    units [2, ..., H, d, N] of q and k, their inverse norms [2, ..., H, 1, N]
+    the temperature is a factor of products if it is a float, else tau [H, 1, 1], which multiplies the queries
+    scores 1 + x and weights 1 + (1 + x)^2 [G, N keys, N queries]; y, da [G, d_v, N]; b, db [G, 1, N]
 
 The weight is 1 + x + x^2 / 2 = ((1 + x)^2 + 1) / 2, and the half drops out of y = a / b. So a weight costs
-one multiplication after the product, and its one is added to a and b at once: the sum of v, and M.
+one multiplication after the product; in blocks its one is added to a and b at once: the sum of v, and M.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.precision import full_precision, full_precision_once
-from taylorir.attention.kernels.rows import add_product, inverse_norm, multiply
-from taylorir.attention.kernels.segments import Segment, Tile, tiles
+from taylorir.attention.kernels.arithmetic import add_product, inverse_norm, multiply
+from taylorir.attention.kernels.checks import (
+    compute_dtype,
+    full_precision,
+    full_precision_once,
+    without_autocast,
+)
+from taylorir.attention.kernels.segments import Portion, Segment, portions
+from taylorir.attention.reference import EPSILON
 
+MAX_WEIGHTS = 1 << 19  # G N^2 up to which all at once is the faster way
 MAX_CHUNK = 1024
 
 
 def taylor_direct_blocked(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
 ) -> Tensor:
-    """As :func:`taylorir.attention.kernels.chunked.taylor_efficient_chunked`, with time quadratic in N."""
+    """As :func:`taylorir.attention.kernels.efficient.taylor_efficient_chunked`, with time quadratic in N."""
     return _TaylorDirect.apply(q, k, v, temperature, segments, output_scale)
 
 
@@ -38,18 +56,18 @@ class _TaylorDirect(torch.autograd.Function):
         y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
         inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
         one = temperature.new_ones(())
-        for tile in _tiles(q, segments):
-            keys, _ = _units(tile, k, tile.tokens, temperature.dtype)
-            values = _values(tile, v, temperature.dtype)
+        for portion in _portions(q, segments):
+            keys, _ = _units(portion, k, portion.tokens, temperature.dtype)
+            values = _values(portion, v, temperature.dtype)
             total = values.sum(1)[..., None]
-            tau = _tau(temperature, tile)
-            for chunk in tile.chunks:
-                queries, _ = _units(tile, q, chunk, temperature.dtype, tau)
+            tau = _tau(temperature, portion)
+            for chunk in portion.chunks:
+                queries, _ = _units(portion, q, chunk, temperature.dtype, tau)
                 squares = torch.baddbmm(one, queries, keys.mT).square_()
                 b = squares.sum(-1).add_(keys.shape[1])[:, None].reciprocal_()  # [G, 1, C]
                 a = torch.baddbmm(total, values.mT, squares.mT)  # [G, d_v, C]
-                tile.store(inverse, chunk, b)
-                tile.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
+                portion.store(inverse, chunk, b)
+                portion.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
         ctx.save_for_backward(q, k, v, temperature, y, inverse)
         ctx.segments, ctx.output_scale = segments, output_scale
         return y.to(v.dtype)
@@ -62,15 +80,15 @@ class _TaylorDirect(torch.autograd.Function):
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
         one = temperature.new_ones(())
-        for tile in _tiles(q, ctx.segments):
-            keys, key_scale = _units(tile, k, tile.tokens, dtype)
-            values = _values(tile, v, dtype)
-            tau = _tau(temperature, tile)
+        for portion in _portions(q, ctx.segments):
+            keys, key_scale = _units(portion, k, portion.tokens, dtype)
+            values = _values(portion, v, dtype)
+            tau = _tau(temperature, portion)
             dkeys = dvalues = None
-            for chunk in tile.chunks:
-                units, scale = _units(tile, q, chunk, dtype)
-                queries = (units.unflatten(0, (-1, tile.num_heads)) * tau).flatten(0, 1)
-                da, db = _output_gradient(tile, chunk, dy, y, inverse, ctx.output_scale)
+            for chunk in portion.chunks:
+                units, scale = _units(portion, q, chunk, dtype)
+                queries = (units.unflatten(0, (-1, portion.num_heads)) * tau).flatten(0, 1)
+                da, db = _output_gradient(portion, chunk, dy, y, inverse, ctx.output_scale)
                 scores = torch.baddbmm(one, queries, keys.mT)
                 dscores = torch.baddbmm(db, da, values.mT).mul_(scores)  # half of it
                 dkeys = add_product(dkeys, queries.mT, dscores, factor=2)
@@ -78,42 +96,42 @@ class _TaylorDirect(torch.autograd.Function):
                 dqueries = add_product(None, keys.mT, dscores.mT, factor=2)
                 along = _remove_radial(dqueries, units)
                 if dtemperature is not None:
-                    dtemperature[tile.heads] += along.sum((1, 2)).view(-1, tile.num_heads).sum(0)
-                tile.store(dq, chunk, dqueries, (scale * tau).flatten(0, 1).mT)
+                    dtemperature[portion.heads] += along.sum((1, 2)).view(-1, portion.num_heads).sum(0)
+                portion.store(dq, chunk, dqueries, (scale * tau).flatten(0, 1).mT)
             _remove_radial(dkeys, keys)
-            tile.store(dk, tile.tokens, dkeys, key_scale.flatten(0, 1).mT)
-            tile.store(dv, tile.tokens, dvalues)
+            portion.store(dk, portion.tokens, dkeys, key_scale.flatten(0, 1).mT)
+            portion.store(dv, portion.tokens, dvalues)
         return dq, dk, dv, dtemperature, None, None
 
 
-def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
-    return tiles(segments, q.shape[1], None, MAX_CHUNK)
+def _portions(q: Tensor, segments: list[Segment]) -> Iterator[Portion]:
+    return portions(segments, q.shape[1], None, MAX_CHUNK)
 
 
-def _tau(temperature: Tensor, tile: Tile) -> Tensor:
-    return temperature[tile.heads, None, None]  # [heads, 1, 1]
+def _tau(temperature: Tensor, portion: Portion) -> Tensor:
+    return temperature[portion.heads, None, None]  # [heads, 1, 1]
 
 
 def _units(
-    tile: Tile, x: Tensor, chunk: slice | Tensor, dtype: torch.dtype, tau: Tensor | None = None
+    portion: Portion, x: Tensor, chunk: slice | Tensor, dtype: torch.dtype, tau: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Unit vectors [G, C, d], times tau if given, and 1 / |x| [windows, heads, C, 1]."""
-    part = tile.load(x, chunk).mT
+    part = portion.load(x, chunk).mT
     scale = inverse_norm(part, -1, dtype)
     units = scale.new_empty(part.shape)
     multiply(part, scale if tau is None else scale * tau, units)
     return units.flatten(0, 1), scale
 
 
-def _values(tile: Tile, v: Tensor, dtype: torch.dtype) -> Tensor:
-    return tile.load(v, tile.tokens).mT.to(dtype).flatten(0, 1)  # [G, M, d_v]
+def _values(portion: Portion, v: Tensor, dtype: torch.dtype) -> Tensor:
+    return portion.load(v, portion.tokens).mT.to(dtype).flatten(0, 1)  # [G, M, d_v]
 
 
 def _output_gradient(
-    tile: Tile, chunk: slice | Tensor, dy: Tensor, y: Tensor, inverse: Tensor, output_scale: float
+    portion: Portion, chunk: slice | Tensor, dy: Tensor, y: Tensor, inverse: Tensor, output_scale: float
 ) -> tuple[Tensor, Tensor]:
     """The gradients of a [G, C, d_v] and b [G, C, 1] from that of y = output_scale a / b."""
-    dy, y, inverse = (tile.load(x, chunk).mT for x in (dy, y, inverse))
+    dy, y, inverse = (portion.load(x, chunk).mT for x in (dy, y, inverse))
     da = inverse.new_empty(dy.shape)
     multiply(dy, inverse, da)
     db = (da * y).sum(-1, keepdim=True).neg_()
@@ -127,3 +145,78 @@ def _remove_radial(dunits: Tensor, units: Tensor) -> Tensor:
     along = (dunits * units.mT).sum(1, keepdim=True)  # [G, 1, C]
     dunits.addcmul_(units.mT, along, value=-1)
     return along
+
+
+def is_small(q: Tensor) -> bool:
+    """Whether :func:`taylor_direct_small` is the faster way for q [..., H, N, d]."""
+    return q.numel() // q.shape[-1] * q.shape[-2] <= MAX_WEIGHTS
+
+
+def taylor_direct_small(
+    q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor, output_scale: float
+) -> Tensor:
+    """Attention within windows, q, k [..., H, N, d] and v [..., H, N, d_v] to [..., H, N, d_v].
+
+    A temperature that is a float costs nothing: products take it along. A tensor is [H], of the dtype to
+    compute in.
+    """
+    given = isinstance(temperature, Tensor)
+    factor, tau = (1.0, temperature.view(-1, 1, 1)) if given else (temperature, None)
+    dtype = compute_dtype(q)
+    with without_autocast(q):
+        if q.dtype == dtype:
+            return _TaylorSmall.apply(q, k, v, tau, factor, output_scale)
+        wide = (x.to(dtype) for x in (q, k, v))
+        return _TaylorSmall.apply(*wide, tau, factor, output_scale).to(q.dtype)
+
+
+class _TaylorSmall(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, tau, factor, output_scale):
+        units = torch.stack((q.mT, k.mT))
+        inverse = torch.threshold_((units * units).sum(-2, keepdim=True), EPSILON**2, math.inf).rsqrt_()
+        queries, keys = units.mul_(inverse).flatten(1, -3).unbind()
+        scaled = queries if tau is None else _times(queries, tau)
+        one = units.new_ones(())
+        scores = torch.baddbmm(one, keys.mT, scaled, alpha=factor)
+        weights = torch.addcmul(one, scores, scores)
+        b = weights.sum(1, keepdim=True)
+        values = v.flatten(0, -3)
+        y = torch.bmm(values.mT, weights).div_(b)
+        if output_scale != 1:
+            y.mul_(output_scale)
+        ctx.save_for_backward(units, queries, keys, inverse, tau, values, b, y, one)
+        ctx.factor, ctx.output_scale = factor, output_scale
+        return y.mT.view(v.shape)
+
+    @staticmethod
+    @full_precision_once
+    def backward(ctx, dy):
+        units, queries, keys, inverse, tau, values, b, y, one = ctx.saved_tensors
+        if tau is not None:
+            queries = _times(queries, tau)
+        da = dy.flatten(0, -3).mT / b
+        minus_db = (da * y).sum(1, keepdim=True)
+        if ctx.output_scale != 1:
+            da.mul_(ctx.output_scale)
+        scores = torch.baddbmm(one, keys.mT, queries, alpha=ctx.factor)
+        dscores = torch.baddbmm(minus_db, values, da, beta=-2, alpha=2).mul_(scores)
+        weights = torch.addcmul(one, scores, scores)
+        dv = torch.bmm(da, weights.mT).mT.view(dy.shape)
+        dunits = torch.empty_like(units)
+        dqueries, dkeys = dunits.flatten(1, -3).unbind()
+        torch.baddbmm(one, keys, dscores, beta=0, alpha=ctx.factor, out=dqueries)
+        torch.baddbmm(one, queries, dscores.mT, beta=0, alpha=ctx.factor, out=dkeys)
+        along = (units * dunits).sum(-2, keepdim=True)
+        dq, dk = dunits.addcmul_(units, along, value=-1).mul_(inverse).mT.unbind()
+        dtau = None
+        if tau is not None:
+            dq.mul_(tau)
+            if ctx.needs_input_grad[3]:
+                dtau = along[0].sum((-2, -1)).view(-1, len(tau)).sum(0).view(tau.shape)
+        return dq, dk, dv, dtau, None, None
+
+
+def _times(queries: Tensor, tau: Tensor) -> Tensor:
+    """Queries [G, d, N] times tau [H, 1, 1]."""
+    return (queries.unflatten(0, (-1, len(tau))) * tau).flatten(0, 1)

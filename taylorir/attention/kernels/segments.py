@@ -1,6 +1,6 @@
-"""Which tokens are worked on together: segments that attend among themselves, cut into tiles for the cache.
+"""Which tokens are worked on together: segments that attend among themselves, cut to fit in cache.
 
-Shape legend: x [B, H, N, width]; regions [B, N]; G = windows x heads of a tile; C tokens of a chunk.
+Shape legend: x [B, H, N, width]; regions [B, N]; G = windows x heads of a portion; C tokens of a chunk.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from taylorir.attention.kernels.rows import multiply
+from taylorir.attention.kernels.arithmetic import multiply
 
-CACHED_NUMBERS = 1 << 20  # numbers of a tile's largest array: 4 MiB in float32, which stays in cache
+CACHED_NUMBERS = 1 << 20  # numbers of a portion's largest array: 4 MiB in float32, which stays in cache
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Tile:
+class Portion:
     """The part of a segment that is worked on at once: some windows and heads, their tokens in chunks."""
 
     windows: slice | Tensor
@@ -80,7 +80,7 @@ def in_segments(
     if regions is None:
         segments = whole_windows(q.shape[0], q.shape[2])
     else:
-        segments = segments_of(regions.reshape(-1, regions.shape[-1]))
+        segments = segments_of_labels(regions.reshape(-1, regions.shape[-1]))
     return attend(q, k, v, temperature, segments, output_scale)
 
 
@@ -89,7 +89,7 @@ def whole_windows(batch: int, num_tokens: int) -> list[Segment]:
     return [Segment(slice(0, batch), slice(0, num_tokens))]
 
 
-def segments_of(regions: Tensor) -> list[Segment]:
+def segments_of_labels(regions: Tensor) -> list[Segment]:
     """The segments of integer labels [B, N]: windows of equal labels are taken together.
 
     Labels of a FakeTensor have no values; each window then counts as one region, which costs nearly the same.
@@ -111,10 +111,10 @@ def segments_of(regions: Tensor) -> list[Segment]:
     return segments
 
 
-def tiles(
+def portions(
     segments: list[Segment], heads: int, numbers_per_token: int | None, max_chunk: int
-) -> Iterator[Tile]:
-    """Cut segments into tiles of which the largest array has about ``CACHED_NUMBERS`` numbers.
+) -> Iterator[Portion]:
+    """Cut segments into portions of which the largest array has about ``CACHED_NUMBERS`` numbers.
 
     Args:
         segments: what to cut.
@@ -134,7 +134,7 @@ def tiles(
         for i in range(0, num_windows, windows_at_once):
             windows = _part(segment.windows, i, i + windows_at_once)
             for h in range(0, heads, heads_at_once):
-                yield Tile(windows, slice(h, min(h + heads_at_once, heads)), segment.tokens, chunks)
+                yield Portion(windows, slice(h, min(h + heads_at_once, heads)), segment.tokens, chunks)
 
 
 def _length(part: slice | Tensor) -> int:

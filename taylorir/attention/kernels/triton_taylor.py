@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.arguments import check_qkv, check_regions, check_temperature
+from taylorir.attention.kernels.checks import check_qkv, check_regions, check_temperature
 from taylorir.attention.kernels.triton_regions import segments_of
 
 MAX_HEAD_DIM = 64

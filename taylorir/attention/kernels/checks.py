@@ -1,16 +1,20 @@
-"""Checks of the arguments that the attention functions share: one clear line that names what is wrong.
+"""What every form asks before it computes: are the arguments right, and in which precision.
+
+An argument that is wrong is named in one clear line.
 
 Shapes: q, k [..., H, N, d]; v [..., H, N, d_v]; temperature [H]; mask to [..., H, N, N]; regions to [..., N].
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import numbers
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from taylorir.attention.kernels.precision import autocast_dtype, in_autocast
+from torch.autograd.function import once_differentiable
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -95,6 +99,32 @@ def check_temperature(temperature: float | Tensor, q: Tensor, dtype: torch.dtype
     return torch.full((heads,), float(temperature), dtype=dtype, device=q.device)
 
 
+def check_order(order: int) -> None:
+    """Check the last power of the Taylor series.
+
+    Raises:
+        ValueError: odd, or none of 2, 4 and 6.
+    """
+    if order in (1, 3, 5):
+        raise ValueError(
+            f"order must be even (2, 4 or 6), got {order}: a Taylor polynomial of odd order turns negative "
+            "for negative scores, so its values are no weights"
+        )
+    if order not in (2, 4, 6):
+        raise ValueError(f"order must be 2, 4 or 6, got {order!r}")
+
+
+def check_head_dim(head_dim: int) -> int:
+    """The width of a head.
+
+    Raises:
+        ValueError: no whole number of at least 1.
+    """
+    if not isinstance(head_dim, int) or head_dim < 1:
+        raise ValueError(f"head_dim must be an integer of at least 1, got {head_dim!r}")
+    return head_dim
+
+
 def check_mask(mask: Tensor | None, q: Tensor) -> None:
     """Check that mask is boolean and broadcasts to [..., H, N, N].
 
@@ -152,3 +182,52 @@ def _check_broadcast(name: str, x: Tensor, shape: tuple[int, ...], q: Tensor) ->
         raise ValueError(f"{name} must broadcast to {list(shape)}, got shape {list(x.shape)}")
     if x.device != q.device:
         raise ValueError(f"{name} is on {x.device}, expected {q.device}, the device of q")
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """float32 for float16 and bfloat16, else the dtype of x."""
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x."""
+    kind = x.device.type
+    if kind not in ("cpu", "cuda") and not torch.amp.is_autocast_available(kind):
+        return False
+    return torch.is_autocast_enabled(kind)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that autocast casts x to where it is on; float64 stays."""
+    return x.dtype if x.dtype == torch.float64 else torch.get_autocast_dtype(x.device.type)
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+    """Products inside keep the dtype of their factors; autocast would round them to 16 bits."""
+    return torch.autocast(x.device.type, enabled=False) if in_autocast(x) else contextlib.nullcontext()
+
+
+def full_precision(method: Callable) -> Callable:
+    """Decorator of ``forward`` of an autograd function: :func:`without_autocast`."""
+
+    @functools.wraps(method)
+    def wrapped(ctx, x: Tensor, *rest):
+        if not in_autocast(x):  # spares a small window the context
+            return method(ctx, x, *rest)
+        with without_autocast(x):
+            return method(ctx, x, *rest)
+
+    return wrapped
+
+
+def full_precision_once(method: Callable) -> Callable:
+    """Decorator of ``backward``: :func:`full_precision`, and an error if it is differentiated again."""
+    guarded = once_differentiable(full_precision(method))
+
+    @functools.wraps(method)
+    def wrapped(ctx, dy: Tensor):
+        if torch.is_grad_enabled() or in_autocast(dy):
+            return guarded(ctx, dy)
+        return method(ctx, dy)
+
+    return wrapped

@@ -5,12 +5,15 @@ Every array has its tokens last, so that a feature is one multiplication of two 
 
 Shape legend
     B, H, N, d, d_v   batch (windows), heads, tokens, width of q and k, width of v
-    G   windows x heads of a tile, worked on at once
+    G   windows x heads of a portion, worked on at once
     C   tokens of a chunk
     n   d + 1: a row of ones and the d rows of a unit vector
     F   features: n (n + 1) / 2 = 1 + d + d (d + 1) / 2
     rows [G, n + n // 2, C]   ones, unit vector, and the first n // 2 of these rows again
-    features [G, F, C]; states [G, d_v + 1, F], the last row for the normaliser
+    features [G, F, C]
+    values [G, d_v + 1, C]   v and a row of ones, so that numerators and normaliser are one product
+    states [G, d_v + 1, F], the last row for the normaliser
+    out [G, d_v + 1, C]   numerators a and normaliser b of y = a / b
 
 With r = (1, u), the features of u are the products r_i r_j over unordered pairs. Pairs are taken at equal
 distance s around a circle, (i, i + s mod n) for s = 0 .. n // 2: that meets each pair once, and makes all
@@ -20,22 +23,15 @@ the features of u, times those of w, times those of (t, .., t), halved where i =
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.precision import full_precision, full_precision_once
-from taylorir.attention.kernels.rows import (
-    add_product,
-    multiply,
-    output_gradient,
-    unit_gradient,
-    unit_rows,
-    value_rows,
-)
-from taylorir.attention.kernels.segments import Segment, Tile, tiles
-from taylorir.attention.kernels.workspace import Workspace
+from taylorir.attention.kernels.arithmetic import add_product, inverse_norm, multiply
+from taylorir.attention.kernels.checks import full_precision, full_precision_once
+from taylorir.attention.kernels.segments import Portion, Segment, portions
 
 MAX_CHUNK = 2304
 
@@ -65,15 +61,15 @@ class _TaylorEfficient(torch.autograd.Function):
         y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
         inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
         states = []
-        workspace = Workspace(temperature)
-        for tile in _tiles(q, segments):
-            state = _state(tile, k, v, workspace)
-            weighted = _by_head(state, _state_weights(temperature[tile.heads], q, v, output_scale))
-            for chunk in tile.chunks:
-                _, features, _ = _featurise(tile, q, chunk, workspace)
+        workspace = _Workspace(temperature)
+        for portion in _portions(q, segments):
+            state = _state(portion, k, v, workspace)
+            weighted = _by_head(state, _state_weights(temperature[portion.heads], q, v, output_scale))
+            for chunk in portion.chunks:
+                _, features, _ = _featurise(portion, q, chunk, workspace)
                 out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
-                tile.store(inverse, chunk, out[:, -1:].reciprocal_())
-                tile.store(y, chunk, out[:, :-1], out[:, -1:])
+                portion.store(inverse, chunk, out[:, -1:].reciprocal_())
+                portion.store(y, chunk, out[:, :-1], out[:, -1:])
             states.append(state)
         ctx.save_for_backward(q, k, v, temperature, y, inverse, *states)
         ctx.segments, ctx.output_scale = segments, output_scale
@@ -85,50 +81,50 @@ class _TaylorEfficient(torch.autograd.Function):
         q, k, v, temperature, y, inverse, *states = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
-        workspace = Workspace(temperature)
-        for tile, state in zip(_tiles(q, ctx.segments), states, strict=True):
-            weights = _state_weights(temperature[tile.heads], q, v, ctx.output_scale)
+        workspace = _Workspace(temperature)
+        for portion, state in zip(_portions(q, ctx.segments), states, strict=True):
+            weights = _state_weights(temperature[portion.heads], q, v, ctx.output_scale)
             weighted, dweighted = _by_head(state, weights), None
-            for chunk in tile.chunks:
-                rows, features, scale = _featurise(tile, q, chunk, workspace)
-                dout = output_gradient(*(tile.load(x, chunk) for x in (dy, y, inverse)))
+            for chunk in portion.chunks:
+                rows, features, scale = _featurise(portion, q, chunk, workspace)
+                dout = _output_gradient(*(portion.load(x, chunk) for x in (dy, y, inverse)))
                 dweighted = add_product(dweighted, dout, features.mT)
                 dfeatures = torch.bmm(weighted.mT, dout, out=features)
-                tile.store(dq, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+                portion.store(dq, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
             if dtemperature is not None:
-                dweights = (dweighted * state).unflatten(0, (-1, tile.num_heads)).sum(0)
-                dtemperature[tile.heads] += _temperature_gradient(
-                    dweights, temperature[tile.heads], q, v, ctx.output_scale
+                dweights = (dweighted * state).unflatten(0, (-1, portion.num_heads)).sum(0)
+                dtemperature[portion.heads] += _temperature_gradient(
+                    dweights, temperature[portion.heads], q, v, ctx.output_scale
                 )
             dstate = _by_head(dweighted, weights)
-            for chunk in tile.chunks:
-                rows, features, scale = _featurise(tile, k, chunk, workspace)
-                tile.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
-                values = value_rows(tile.load(v, chunk), workspace.dtype)
+            for chunk in portion.chunks:
+                rows, features, scale = _featurise(portion, k, chunk, workspace)
+                portion.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
+                values = _value_rows(portion.load(v, chunk), workspace.dtype)
                 dfeatures = torch.bmm(dstate.mT, values, out=features)
-                tile.store(dk, chunk, unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+                portion.store(dk, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
         return dq, dk, dv, dtemperature, None, None
 
 
-def _tiles(q: Tensor, segments: list[Segment]) -> Iterator[Tile]:
+def _portions(q: Tensor, segments: list[Segment]) -> Iterator[Portion]:
     n = q.shape[-1] + 1
-    return tiles(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
+    return portions(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
 
 
-def _state(tile: Tile, k: Tensor, v: Tensor, workspace: Workspace) -> Tensor:
-    """sum_j (v_j, 1) f(k_j)^T over the tokens of a tile: [G, d_v + 1, F]."""
+def _state(portion: Portion, k: Tensor, v: Tensor, workspace: _Workspace) -> Tensor:
+    """sum_j (v_j, 1) f(k_j)^T over the tokens of a portion: [G, d_v + 1, F]."""
     state = None
-    for chunk in tile.chunks:
-        _, features, _ = _featurise(tile, k, chunk, workspace)
-        state = add_product(state, value_rows(tile.load(v, chunk), workspace.dtype), features.mT)
+    for chunk in portion.chunks:
+        _, features, _ = _featurise(portion, k, chunk, workspace)
+        state = add_product(state, _value_rows(portion.load(v, chunk), workspace.dtype), features.mT)
     return state
 
 
 def _featurise(
-    tile: Tile, x: Tensor, chunk: slice | Tensor, workspace: Workspace
+    portion: Portion, x: Tensor, chunk: slice | Tensor, workspace: _Workspace
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows [G, n + n // 2, C], features [G, F, C] and 1 / |x| [G, 1, C] of a chunk of q or k."""
-    rows, scale = unit_rows(tile.load(x, chunk), workspace.dtype, repeats=(x.shape[-1] + 1) // 2)
+    rows, scale = _unit_rows(portion.load(x, chunk), workspace.dtype, repeats=(x.shape[-1] + 1) // 2)
     return rows, _features(rows, workspace), scale
 
 
@@ -140,7 +136,7 @@ def _by_head(state: Tensor, weights: Tensor) -> Tensor:
 def _state_weights(temperature: Tensor, q: Tensor, v: Tensor, output_scale: float) -> Tensor:
     """What a state is multiplied by between keys and queries: [heads, d_v + 1, F]."""
     features = _features(
-        _temperature_rows(temperature, q.shape[-1]), Workspace(temperature)
+        _temperature_rows(temperature, q.shape[-1]), _Workspace(temperature)
     ).mT  # [heads, 1, F]
     return features * _constant_weights(features, q, v, output_scale)
 
@@ -169,7 +165,7 @@ def _constant_weights(like: Tensor, q: Tensor, v: Tensor, output_scale: float) -
     return weights
 
 
-def _features(rows: Tensor, workspace: Workspace) -> Tensor:
+def _features(rows: Tensor, workspace: _Workspace) -> Tensor:
     """[G, F, C] from rows [G, n + n // 2, C]: row i times row i + s, for s = 0 .. n // 2."""
     n = _num_rows(rows)
     full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
@@ -198,3 +194,61 @@ def _rows_gradient(dfeatures: Tensor, rows: Tensor) -> Tensor:
 
 def _num_rows(rows: Tensor) -> int:
     return (2 * rows.shape[1] + 2) // 3
+
+
+def _unit_rows(x: Tensor, dtype: torch.dtype, repeats: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows [G, n + repeats, C] of the vectors x [windows, heads, d, C], and 1 / |x| [G, 1, C].
+
+    The first ``repeats`` rows are appended again, so that a shifted view of n rows goes round in a circle.
+    """
+    windows, heads, d, tokens = x.shape
+    inverse = inverse_norm(x, 2, dtype)
+    rows = inverse.new_empty((windows, heads, d + 1 + repeats, tokens))
+    multiply(x, inverse, rows[:, :, 1 : d + 1])
+    rows[:, :, 0].fill_(1)
+    if repeats:
+        rows[:, :, d + 1 :].copy_(rows[:, :, :repeats])
+    return rows.flatten(0, 1), inverse.flatten(0, 1)
+
+
+def _unit_gradient(drows: Tensor, rows: Tensor) -> Tensor:
+    """|x| times the gradient of the vectors [G, d, C] from that of their rows: du - u (u . du)."""
+    du, unit = drows[:, 1:], rows[:, 1 : drows.shape[1]]
+    return du.addcmul(unit, (unit * du).sum(1, keepdim=True), value=-1)
+
+
+def _value_rows(v: Tensor, dtype: torch.dtype) -> Tensor:
+    """(v, 1) [G, d_v + 1, C] of the values v [windows, heads, d_v, C]."""
+    windows, heads, width, tokens = v.shape
+    values = v.new_empty((windows, heads, width + 1, tokens), dtype=dtype)
+    values[:, :, :-1].copy_(v)
+    values[:, :, -1].fill_(1)
+    return values.flatten(0, 1)
+
+
+def _output_gradient(dy: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of out = (a, b) from that of y = a / b; all [windows, heads, .., C]; inverse = 1 / b."""
+    windows, heads, width, tokens = dy.shape
+    dout = inverse.new_empty((windows, heads, width + 1, tokens))
+    da = dout[:, :, :-1]
+    multiply(dy, inverse, da)
+    dout[:, :, -1].copy_((da * y).sum(2).neg_())
+    return dout.flatten(0, 1)
+
+
+class _Workspace:
+    """One buffer that successive chunks share, so that its memory is in cache and mapped already.
+
+    It has the dtype and device of ``like``; each ``take`` overwrites what the last one returned.
+    """
+
+    def __init__(self, like: Tensor):
+        self.dtype: torch.dtype = like.dtype
+        self._numbers = like.new_empty(0)
+
+    def take(self, *shape: int) -> Tensor:
+        """A contiguous tensor of any content."""
+        size = math.prod(shape)
+        if size > len(self._numbers):
+            self._numbers = self._numbers.new_empty(size)
+        return self._numbers[:size].view(shape)

@@ -36,7 +36,7 @@ BUILD = "_build" if PRESET == "cpu" else f"_build/{PRESET}"
 SOURCE = "book" if PRESET == "cpu" else f"{BUILD}/source"
 PAGES = [str(p) for p in sorted(Path("book").rglob("*")) if p.is_file() and not {"_executed", "__pycache__"} & set(p.parts)]
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
-PACKAGE = [str(path) for path in sorted(Path("taylorir").rglob("*.py"))]
+PACKAGE = [str(path) for path in sorted(Path("taylorir").rglob("*")) if path.suffix in (".py", ".pyi")]
 
 
 def parameters_of(wildcards):

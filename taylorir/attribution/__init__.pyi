@@ -8,10 +8,8 @@ from .maps import (
     local_attribution as local_attribution,
 )
 from .rows import (
-    RESULTS as RESULTS,
     Crop as Crop,
     described as described,
     detailed_crops as detailed_crops,
     named_networks as named_networks,
-    stored_rows as stored_rows,
 )

@@ -32,7 +32,7 @@ from taylorir.attribution.maps import (
 from taylorir.datasets import NamedImage, load_images
 from taylorir.images import imresize, to_tensor
 from taylorir.networks import build_model, load_network
-from taylorir.rows import one_line, provenance, write_atomic
+from taylorir.rows import one_line, provenance, read_rows, write_atomic
 
 _SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
 _SOFTMAX = {"softmax_backend": "flash"}
@@ -53,7 +53,6 @@ UNTRAINED: dict[str, dict[str, object]] = {
     "untrained_taylor_w48_no_shift": {**_TAYLOR, "window_size": 48, "shift": False},
 }
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results" / "attribution.csv"
 FOLD, RULE = 6, "midpoint"  # about as exact as 50 steps of the published rule, "right"
 KEY = (
     "network",
@@ -210,19 +209,6 @@ def attribution_rows(
                 }
 
 
-def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
-    """The committed rows.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no such file: {path}; 'python -m taylorir.attribution.rows --help' says how to make it"
-        )
-    return pd.read_csv(path, dtype={"image": str, "weights": str})  # either may consist of digits alone
-
-
 def _main(
     models: Annotated[
         list[str], typer.Argument(help='"untrained" for all of them, or one; names of weights; checkpoints.')
@@ -243,7 +229,7 @@ def _main(
     images = load_images(dataset, data_root)
     crops = [*detailed_crops(images, lr_size=lr_size, upscale=upscale, per_image=per_image)][:patches]
     networks = named_networks(models, upscale=upscale, seed=seed)
-    rows = stored_rows(out) if out.exists() else None
+    rows = read_rows(out.resolve()) if out.exists() else None
     if rows is not None:
         current = {name: weights_digest(network) for name, network in networks.items()}
         rows = rows[rows.weights == rows.network.map(current).fillna(rows.weights)]

@@ -15,7 +15,6 @@ from .memory_rows import (
     limit_points as limit_points,
     limit_rows as limit_rows,
     memory_table as memory_table,
-    stored_rows as stored_rows,
     with_savings as with_savings,
 )
 from .runtime import (

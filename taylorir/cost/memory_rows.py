@@ -26,7 +26,6 @@ from taylorir.cost.memory import CATEGORIES, METHODS, Peak, Point, account
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
 LR_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
 UPSCALES = (2, 3, 4)
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
 BUDGETS_GIB = (8, 16, 24, 80, 141)
 
 _KEY = tuple(field.name for field in dataclasses.fields(Point))
@@ -108,18 +107,6 @@ def memory_table(
         table.to_csv(part, index=False, lineterminator="\n")
         part.replace(out)
     return table
-
-
-def stored_rows(name: str) -> pd.DataFrame:
-    """Committed rows, e.g. "memory_m.csv" or "runtime_attention.csv".
-
-    Raises:
-        FileNotFoundError: there are none of that name.
-    """
-    path = RESULTS / name
-    if not path.is_file():
-        raise FileNotFoundError(f"no committed rows {name} in {RESULTS}")
-    return pd.read_csv(path)
 
 
 def _row(point: Point, peak: Peak) -> dict[str, object]:

@@ -1,6 +1,5 @@
 from .download import fetch_set as fetch_set
 from .manifest import (
-    DATA_FOLDER as DATA_FOLDER,
     ImageHash as ImageHash,
     SetEntry as SetEntry,
     check_root as check_root,

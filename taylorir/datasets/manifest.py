@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from taylorir.datasets.sets import FOLDERS
 from taylorir.images import READABLE_SUFFIXES, read_image
+from taylorir.rows import DATA_FOLDER
 
-DATA_FOLDER = Path(__file__).resolve().parents[2] / "data"
 CANONICAL, DIFFERS, MISSING, UNREADABLE, NOT_LISTED = (
     "canonical",
     "differs",

@@ -3,7 +3,6 @@ from .differences import (
     beside_published as beside_published,
     compare as compare,
     image_differences as image_differences,
-    read_results as read_results,
     with_rows as with_rows,
 )
 from .gallery import (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,19 +15,6 @@ from scipy import stats
 from taylorir.experiments.protocol import COMPARISONS, Comparison
 
 CONFIDENCE = 0.95
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
-
-
-def read_results(name: str) -> pd.DataFrame:
-    """Committed rows, e.g. ``quality_mini.csv``.
-
-    Raises:
-        FileNotFoundError: there is no such file, as outside a checkout of the repository.
-    """
-    path = RESULTS / name
-    if not path.exists():
-        raise FileNotFoundError(f"there are no committed rows {path}")
-    return pd.read_csv(path, dtype={"image": str}, keep_default_na=True)
 
 
 def set_means(rows: pd.DataFrame) -> pd.DataFrame:

@@ -46,8 +46,6 @@ def naive_efficient(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return y[..., :-1] / y[..., -1:]
 
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results" / "numerics.csv"
-
 FORMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "direct": direct,
     "efficient": taylor_efficient,
@@ -147,11 +145,6 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     if not found.isfinite().all():
         return math.inf
     return float((found.double() - expected).norm() / expected.norm())
-
-
-def stored_rows(path: Path = RESULTS) -> pd.DataFrame:
-    """The committed rows of the large sizes; none where the file is not there."""
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,7 +32,6 @@ from .taylorswinir import (
 )
 from .variants import VARIANTS as VARIANTS, build_from_config as build_from_config, build_model as build_model
 from .weights import (
-    WEIGHTS_FOLDER as WEIGHTS_FOLDER,
     default_model as default_model,
     load_network as load_network,
 )

@@ -13,8 +13,7 @@ from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.released import load_released
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.variants import VARIANTS
-
-WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+from taylorir.rows import WEIGHTS_FOLDER
 
 
 def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> SwinIR:

@@ -1,4 +1,10 @@
+from .committed import read_rows as read_rows
 from .files import one_line as one_line, write_atomic as write_atomic
+from .folders import (
+    DATA_FOLDER as DATA_FOLDER,
+    RESULTS_FOLDER as RESULTS_FOLDER,
+    WEIGHTS_FOLDER as WEIGHTS_FOLDER,
+)
 from .measured import (
     PROVENANCE_COLUMNS as PROVENANCE_COLUMNS,
     cpu_name as cpu_name,

@@ -23,6 +23,7 @@ from taylorir.attribution.rows import (
 from taylorir.datasets.sets import NamedImage
 from taylorir.images.pixels import to_tensor
 from taylorir.images.resize import imresize
+from taylorir.rows.committed import read_rows
 
 
 def images() -> list[NamedImage]:
@@ -118,7 +119,7 @@ def test_command_adds_rows(tmp_path, monkeypatch):
 
 
 def test_stored_rows_belong_to_the_stored_weights():
-    rows = rows_module.stored_rows()
+    rows = read_rows("attribution.csv")
     for name, weights in rows.groupby("network").weights:
         (network,) = named_networks([name]).values()
         assert set(weights) == {weights_digest(network)}, f"{name}: its rows are of other weights"

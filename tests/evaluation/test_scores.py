@@ -25,6 +25,7 @@ from taylorir.images.pixels import rgb_to_y
 from taylorir.images.resize import imresize
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
+from taylorir.rows.committed import read_rows
 from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +139,7 @@ def test_effects_are_differences_to_the_standard():
 
 
 def test_committed_choices_explain_the_set14_row():
-    rows = pd.read_csv(ROOT / "data" / "results" / "protocol_choices.csv")
+    rows = read_rows("protocol_choices.csv")
     means = mean_with_own_grey(rows[rows.set == "Set14"], ["bridge"]).set_index("upscale")
     for scale, published, column_a in ((2, 30.24, 30.231), (3, 27.55, 27.537), (4, 26.00, 25.994)):
         assert means.psnr_own_grey[scale] == pytest.approx(column_a, abs=0.005)

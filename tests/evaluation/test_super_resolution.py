@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from taylorir.datasets.manifest import DATA_FOLDER
 from taylorir.datasets.sets import NamedImage, load_images
 from taylorir.evaluation.scores import evaluate
 from taylorir.evaluation.super_resolution import (
@@ -23,6 +21,7 @@ from taylorir.evaluation.tiles import blend_tiles, plan_axis
 from taylorir.images.metrics import psnr
 from taylorir.images.pixels import to_image
 from taylorir.networks.variants import build_model
+from taylorir.rows.committed import read_rows
 from tests.pictures import noise
 
 
@@ -196,7 +195,7 @@ def test_tiles_share_two_windows_unless_told(name, overlap):
 
 
 def test_measured_tiles_show_no_seam_with_the_default_overlap():
-    rows = pd.read_csv(DATA_FOLDER / "results" / "tiles.csv")
+    rows = read_rows("tiles.csv")
     default = rows.sort_values("overlap").groupby("model").tail(1)
     assert sorted(default["overlap"]) == [32, 96]
     assert (default["psnr"] >= 50).all() and (default["near_border"] <= 2 * default["elsewhere"]).all()

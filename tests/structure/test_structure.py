@@ -45,6 +45,7 @@ NO_CLAIM = (
     "tests/networks/test_export",
     "tests/pipeline/",
     "tests/report/",
+    "tests/rows/",
     "tests/structure/",
 )
 

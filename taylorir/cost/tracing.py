@@ -47,7 +47,7 @@ def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
         if not found:
             with _disable_current_modes():
                 place = (side, side, window, window // 2, torch.device("cpu"))
-                labels = window_regions.__wrapped__(*place)  # real ones, which are not kept
+                labels = window_regions(*place)
                 found.extend(real(labels.repeat(batch, 1)))
         device = regions.device
         return [segments.Segment(_on(device, part.windows), _on(device, part.tokens)) for part in found]

@@ -12,6 +12,7 @@ from .checkpoint import (
     unpack_state as unpack_state,
 )
 from .config import ModelConfig as ModelConfig, config_from_json as config_from_json
+from .conversion import taylorize as taylorize
 from .export import (
     TOLERANCE as TOLERANCE,
     export_network as export_network,
@@ -28,7 +29,6 @@ from .swinir import (
 from .taylorswinir import (
     TaylorWindowAttention as TaylorWindowAttention,
     taylor_efficient_published as taylor_efficient_published,
-    taylorize as taylorize,
 )
 from .variants import VARIANTS as VARIANTS, build_from_config as build_from_config, build_model as build_model
 from .weights import (

@@ -44,7 +44,7 @@ class ExportableAttention(nn.Module):
         super().__init__()
         self.attention = attention
         self.tokens = attention.window_size**2
-        self.head_dim = attention.qkv.out_features // (3 * attention.num_heads)
+        self.head_dim = attention.head_dim
         self.taylor = hasattr(attention, "temperature")
         self.efficient = self.taylor and self.tokens >= crossover_flops(self.head_dim)
         first, second = torch.triu_indices(self.head_dim, self.head_dim)
@@ -58,7 +58,6 @@ class ExportableAttention(nn.Module):
         attention, (batch, height, width, channels) = self.attention, x.shape
         size, shift = attention.window_size, attention.shift_size
         rows, columns = height // size, width // size
-        values = attention.qkv(x)[..., 2 * channels :] if attention.lepe is not None else None
         if shift:
             x = torch.cat((x[:, shift:], x[:, :shift]), 1)
             x = torch.cat((x[:, :, shift:], x[:, :, :shift]), 2)
@@ -70,12 +69,15 @@ class ExportableAttention(nn.Module):
             q, k = rope_2d(q, size, size), rope_2d(k, size, size)
         labels = self.labels(rows, columns) if shift else None
         y = self.taylor_attention(q, k, v, labels) if self.taylor else self.softmax(q, k, v, labels)
-        y = _copied(y.transpose(2, 3)).reshape(batch, rows, columns, size, size, channels)
-        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, height, width, channels)
+        if attention.lepe is not None:
+            y = torch.cat((y, v), 2)
+        y = _copied(y.transpose(2, 3)).reshape(batch, rows, columns, size, size, -1)
+        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, height, width, -1)
         if shift:
             y = torch.cat((y[:, height - shift :], y[:, : height - shift]), 1)
             y = torch.cat((y[:, :, width - shift :], y[:, :, : width - shift]), 2)
-        if values is not None:
+        if attention.lepe is not None:
+            y, values = y.chunk(2, -1)
             y = y + attention.lepe(values)
         return attention.proj(y)
 

@@ -219,7 +219,8 @@ class SwinIR(nn.Module):
         height, width = x.shape[-2:]
         x = pad_reflect(x, config.window_size * config.patch_size)
         x = (x - self.mean.to(x.dtype)) * config.img_range
-        x = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, as tokens will be
+        x = self.conv_first(x)
         x = self.conv_after_body(self.deep_features(x)) + x
         if config.upsampler == "pixelshuffle":
             x = self.conv_last(self.upsample(self.conv_before_upsample(x)))

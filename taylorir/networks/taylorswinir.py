@@ -13,17 +13,14 @@ Shape legend: see :mod:`taylorir.networks.swinir`.
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
 from taylorir.networks.config import ModelConfig
-from taylorir.networks.swin2sr import has_swin2sr_attention, taylorize_swin2sr
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.window_attention import WindowAttention
-from taylorir.networks.windows import NUM_REGIONS, window_mask, window_regions
+from taylorir.networks.windows import NUM_REGIONS, kept_regions, window_mask
 
 
 class TaylorWindowAttention(WindowAttention):
@@ -59,7 +56,7 @@ class TaylorWindowAttention(WindowAttention):
         settings = {"temperature": self.temperature, "scale_output": self.scale_output}
         if self.attention_form == "direct":
             return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
-        return _FORMS[self.attention_form](q, k, v, regions=window_regions(*place), **settings)
+        return _FORMS[self.attention_form](q, k, v, regions=kept_regions(*place), **settings)
 
 
 class TaylorSwinIR(SwinIR):
@@ -70,66 +67,6 @@ class TaylorSwinIR(SwinIR):
     @staticmethod
     def make_attention(config: ModelConfig, num_heads: int, shift_size: int) -> TaylorWindowAttention:
         return TaylorWindowAttention(config, num_heads, shift_size)
-
-
-def taylorize(
-    model: nn.Module, *, window_size: int | None = None, position: str | None = None, temperature: float = 1.0
-) -> nn.Module:
-    """A copy of a network with window attention in which TaylorShift replaces softmax; all else is kept.
-
-    Known are :class:`~taylorir.networks.SwinIR`, which becomes a :class:`TaylorSwinIR`, and networks of
-    Hugging Face ``transformers`` made of ``Swin2SRSelfAttention``, such as
-    ``Swin2SRForImageSuperResolution``. Kept are q, k, v, projections, norms, MLPs and convolutions; a
-    position bias has no counterpart and is dropped. The weights fit softmax, so train on before judging the
-    result.
-
-    Args:
-        model: the network; it is not changed.
-        window_size: a new window, in tokens; default that of ``model``.
-        position: "none", "rope" or "lepe" (SwinIR only); default that of ``model``, or "none" where it has
-            a bias.
-        temperature: of every head.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        ValueError: a network without window attention that is known here; the line names its attention
-            module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, SwinIR):
-        return _taylorize_swinir(model, window_size, position, temperature)
-    if has_swin2sr_attention(model):
-        if position not in (None, "none"):
-            raise ValueError(f"position must be 'none' for {type(model).__name__}, got {position!r}")
-        return taylorize_swin2sr(model, window_size, temperature)
-    unknown = [
-        f"{name or 'the model itself'} ({type(module).__name__})"
-        for name, module in model.named_modules()
-        if "attention" in type(module).__name__.lower()
-    ]
-    found = f"does not know its attention {unknown[0]}" if unknown else "finds no attention in it"
-    raise ValueError(f"cannot taylorize {type(model).__name__}: taylorize {found}; known: SwinIR and Swin2SR")
-
-
-def _taylorize_swinir(
-    model: SwinIR, window_size: int | None, position: str | None, temperature: float
-) -> TaylorSwinIR:
-    config = model.config
-    if position is None:
-        position = "none" if config.position == "bias" else config.position
-    config = dataclasses.replace(
-        config, attention="taylor", position=position, window_size=window_size or config.window_size
-    )
-    weight = model.conv_first.weight
-    taylor = TaylorSwinIR(config).to(device=weight.device, dtype=weight.dtype).train(model.training)
-    for name, parameter in taylor.named_parameters():
-        if name.endswith(".temperature"):
-            nn.init.constant_(parameter, temperature)
-    own = set(taylor.learned_state_dict())
-    kept = {name: value for name, value in model.learned_state_dict().items() if name in own}
-    taylor.load_state_dict(kept, strict=False)
-    return taylor
 
 
 def taylor_efficient_published(

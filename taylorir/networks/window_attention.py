@@ -40,6 +40,7 @@ class WindowAttention(nn.Module):
     def __init__(self, config: ModelConfig, num_heads: int, shift_size: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.head_dim = config.embed_dim // num_heads
         self.window_size = config.window_size
         self.shift_size = shift_size
         self.position = config.position
@@ -55,11 +56,15 @@ class WindowAttention(nn.Module):
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
         y = self.attend(x)
         if self.lepe is not None:
-            y = y + self.lepe(self._values(x))
+            y, values = y.chunk(2, -1)
+            y = y + self.lepe(values)
         return self.proj(y)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
+        """Attention of all windows, before the projection: [B, H, W, C] to the same.
+
+        The position "lepe" convolves v across windows, so there v is given too: [B, H, W, 2 C].
+        """
         if self.softmax_backend == "naive":
             return self.in_rolled_windows(x, self._naive)
         return self.in_bands(x, self._fused)
@@ -71,11 +76,14 @@ class WindowAttention(nn.Module):
             x: [B, H, W, C].
             attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, and gives the outputs
                 [B, nW, heads, N, d].
+
+        Returns:
+            What :meth:`attend` does.
         """
         height, width = x.shape[1:3]
         grid = (self.window_size, self.shift_size)
         q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size)
-        y = attention(q, k, v, (height, width)).transpose(-2, -3).flatten(-2)  # [B, nW, N, C]
+        y = self._joined(attention(q, k, v, (height, width)), v)
         return from_windows(y, height, width, *grid)
 
     def in_bands(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
@@ -86,6 +94,9 @@ class WindowAttention(nn.Module):
             attention: takes q, k, v [B, n, heads, N, d] and the (height, width) of a rectangle of N tokens,
                 and gives [B, n, heads, N, d]. No mask is needed: what must not meet is in different
                 rectangles.
+
+        Returns:
+            What :meth:`attend` does.
         """
         rows = []
         for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
@@ -93,20 +104,20 @@ class WindowAttention(nn.Module):
             for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
                 part = partition(x[:, top : top + height, left : left + width], tall, wide)
                 q, k, v = self._heads(part, tall, wide)
-                y = attention(q, k, v, (tall, wide)).transpose(-2, -3).flatten(-2)
+                y = self._joined(attention(q, k, v, (tall, wide)), v)
                 row.append(merge(y, height, width, tall, wide))
             rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
         return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
 
-    def _values(self, x: Tensor) -> Tensor:
-        """v of a whole image, which the position "lepe" convolves across windows: [B, H, W, C]."""
-        channels = x.shape[-1]
-        bias = None if self.qkv.bias is None else self.qkv.bias[2 * channels :]
-        return functional.linear(x, self.qkv.weight[2 * channels :], bias)
+    def _joined(self, y: Tensor, v: Tensor) -> Tensor:
+        """Heads of y [B, n, heads, N, d] joined: [B, n, N, C]; under "lepe" v beside it: [B, n, N, 2 C]."""
+        if self.lepe is not None:
+            y = torch.cat((y, v), -3)
+        return y.transpose(-2, -3).flatten(-2)
 
     def _heads(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles."""
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         if self.position == "rope":
             q, k = rope_2d(q, height, width), rope_2d(k, height, width)

@@ -9,13 +9,14 @@ Shape legend
 
 A shifted window is the plain window of an image rolled by (-s, -s). Windows of the last row and column then
 hold tokens from two opposite borders, which must not meet. They are told apart in one of three ways, all
-equal: ``window_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at
+equal: ``kept_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at
 all but cuts the image at s, s + w, ..., so that what is left at the borders are smaller rectangles.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 
 CACHE_BYTES = 48 * 2**20
@@ -35,32 +37,42 @@ NUM_REGIONS = 4
 def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator: keep the results of a function of sizes and a device, the latest ``CACHE_BYTES`` of them.
 
-    Traced tensors are not kept, nor are fake ones outside of :func:`kept_apart`; what is made in inference
-    mode may be used in training.
+    All callers get the same tensor, from any thread, and must not change it. Not kept are traced tensors,
+    those of a transform of ``torch.func``, which end with it, and fake ones outside of :func:`kept_apart`.
+    What is made in inference mode may be used in training.
     """
     real: OrderedDict[tuple, Tensor] = OrderedDict()
+    lock = threading.Lock()
 
     @functools.wraps(function)
     def cached(*key) -> Tensor:
         if torch.compiler.is_compiling():
             return function(*key)
         stores = _stores_apart.get()
-        if stores is None and type(torch.empty(0)) is not Tensor:
+        if stores is None and not _makes_plain_tensors():
             return function(*key)
         kept = real if stores is None else stores.setdefault(function, OrderedDict())
-        if key not in kept:
-            with torch.inference_mode(False):
-                made = function(*key)
-            if made.nbytes > CACHE_BYTES:
-                return made
-            kept[key] = made
+        with lock:
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        with torch.inference_mode(False):
+            made = function(*key)
+        if made.nbytes > CACHE_BYTES:
+            return made
+        with lock:
+            kept.setdefault(key, made)
             while sum(tensor.nbytes for tensor in kept.values()) > CACHE_BYTES:
                 kept.popitem(last=False)
-        kept.move_to_end(key)
-        return kept[key]
+        return made
 
     cached.kept = real
     return cached
+
+
+def _makes_plain_tensors() -> bool:
+    made = torch.empty(0)
+    return type(made) is Tensor and not is_functorch_wrapped_tensor(made)
 
 
 _stores_apart: ContextVar[dict[Callable, OrderedDict[tuple, Tensor]] | None] = ContextVar(
@@ -79,11 +91,11 @@ def kept_apart() -> Iterator[None]:
         _stores_apart.reset(token)
 
 
-@cached_by_shape
 def window_regions(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Labels [nW, N] (0..3) of the shifted windows: tokens of equal labels are neighbours in the image.
 
     The tokens that ``roll`` brought from the first s rows get +2, those from the first s columns +1.
+    Made at each call, so the caller may change them.
     """
     rows = torch.arange(height, device=device) >= height - shift
     columns = torch.arange(width, device=device) >= width - shift
@@ -91,10 +103,14 @@ def window_regions(height: int, width: int, window: int, shift: int, device: tor
     return partition(labels[None, :, :, None], window, window)[0, :, :, 0].contiguous()
 
 
+kept_regions = cached_by_shape(window_regions)
+"""Labels as :func:`window_regions` makes them, made once for all blocks."""
+
+
 @cached_by_shape
 def window_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Boolean mask [nW, N, N], True = may attend: equal labels of :func:`window_regions`."""
-    regions = window_regions(height, width, window, shift, device)
+    regions = kept_regions(height, width, window, shift, device)
     return regions[:, :, None] == regions[:, None, :]
 
 
@@ -145,7 +161,8 @@ def window_order(height: int, width: int, window: int, shift: int, device: torch
 @cached_by_shape
 def image_order(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """The inverse of :func:`window_order`: the place of each pixel in the list of windows."""
-    return window_order(height, width, window, shift, device).argsort()
+    tokens = torch.arange(height * width, device=device).view(1, -1, window * window, 1)
+    return merge(tokens, height, width, window, window).roll((shift, shift), (1, 2)).flatten()
 
 
 def to_windows(x: Tensor, window: int, shift: int) -> Tensor:
@@ -165,16 +182,32 @@ def from_windows(x: Tensor, height: int, width: int, window: int, shift: int) ->
 
 
 class _Reorder(torch.autograd.Function):
-    """Tokens in another order. PyTorch's own backward of ``index_select`` would add, here nothing meets."""
+    """Tokens [B, L, C] in another order, differentiable any number of times, in both directions.
+
+    PyTorch's own backward of ``index_select`` would add, here nothing meets.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.orders = (inverse, order)
+    def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         return x.index_select(1, order)
 
     @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        _, order, inverse = inputs
+        ctx.save_for_backward(order, inverse)
+        ctx.save_for_forward(order, inverse)
+
+    @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Reorder.apply(gradient, *ctx.orders), None, None
+        order, inverse = ctx.saved_tensors
+        return _Reorder.apply(gradient, inverse, order), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, _order: None, _inverse: None) -> Tensor:
+        order, inverse = ctx.saved_tensors
+        return _Reorder.apply(tangent, order, inverse)
 
 
 def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:

@@ -113,7 +113,7 @@ def test_memory_of_index_and_masks_at_window_48():
     extra = [value for key, value in model.state_dict().items() if key not in dict(model.named_parameters())]
     assert sum(value.nbytes for value in [*model.buffers(), *extra]) < 2**10
 
-    geometry = (windows.window_regions, windows.window_mask, windows.relative_offsets)
+    geometry = (windows.kept_regions, windows.window_mask, windows.relative_offsets)
     for function in geometry:
         function.kept.clear()
     small = build_model("swinir_m_x2", window_size=48, depths=(2,), embed_dim=6).eval()
@@ -124,22 +124,9 @@ def test_memory_of_index_and_masks_at_window_48():
     assert 2**20 < sum(tensor.nbytes for tensor in kept) < 50 * 2**20
 
 
-def test_geometry_is_computed_once_and_kept_within_bounds():
-    windows.window_mask.kept.clear()
-    device = torch.device("cpu")
-    first = windows.window_mask(8, 12, 4, 2, device)
-    assert windows.window_mask(8, 12, 4, 2, device) is first
-    for side in range(4, 140, 4):
-        windows.window_mask(side, 128, 4, 2, device)
-        windows.window_regions(side, 128, 4, 2, device)
-    big = windows.window_mask(1536, 2048, 8, 4, device)
-    assert big.nbytes > windows.CACHE_BYTES
-    assert 0 < sum(tensor.nbytes for tensor in windows.window_mask.kept.values()) <= windows.CACHE_BYTES
-
-
 def test_geometry_survives_inference_mode_and_fake_tensors():
     model = tiny()
-    for function in (windows.window_regions, windows.window_mask, windows.relative_offsets):
+    for function in (windows.kept_regions, windows.window_mask, windows.relative_offsets):
         function.kept.clear()
     with FakeTensorMode(allow_non_fake_inputs=True):
         model(torch.rand(1, 3, 20, 12))
@@ -147,54 +134,6 @@ def test_geometry_survives_inference_mode_and_fake_tensors():
         model(torch.rand(1, 3, 20, 12))
     model(torch.rand(1, 3, 20, 12)).sum().backward()
     assert model.conv_first.weight.grad.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "window", "shift"), [(12, 8, 4, 2), (4, 4, 4, 2), (10, 15, 5, 2)]
-)
-def test_tokens_that_may_meet_are_in_one_window_of_the_shifted_grid(height, width, window, shift):
-    mask = windows.window_mask(height, width, window, shift, torch.device("cpu"))
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack((rows, columns), -1).roll((-shift, -shift), (0, 1))
-    place = windows.partition(place[None], window, window)[0]  # [nW, N, 2], where each token was in the image
-    assert torch.equal(windows.to_windows(rows[None, ..., None], window, shift), place[None, ..., :1])
-    cell = torch.div(place - shift, window, rounding_mode="floor")
-    assert torch.equal(mask, (cell[:, :, None] == cell[:, None, :]).all(-1))
-
-
-@pytest.mark.parametrize(
-    ("length", "window", "shift", "expected"),
-    [
-        (12, 4, 0, [(0, 12, 4)]),
-        (12, 4, 2, [(0, 2, 2), (2, 8, 4), (10, 2, 2)]),
-        (5, 5, 2, [(0, 2, 2), (2, 3, 3)]),
-    ],
-)
-def test_bands_cut_an_axis_where_the_shifted_grid_does(length, window, shift, expected):
-    assert windows.bands(length, window, shift) == expected
-
-
-def test_position_bias_reads_the_row_of_each_offset():
-    window, height, width = 3, 2, 3
-    table = torch.randn(25, 2, dtype=torch.float64, requires_grad=True)
-    bias = windows.position_bias(table, window, height, width)
-    expected = torch.empty(2, 6, 6, dtype=torch.float64)
-    for i in range(6):
-        for j in range(6):
-            dy, dx = i // 3 - j // 3, i % 3 - j % 3
-            expected[:, i, j] = table.detach()[(dy + 2) * 5 + dx + 2]
-    assert torch.equal(bias.detach(), expected)
-    bias.sum().backward()
-    assert table.grad[12].tolist() == [6.0, 6.0]  # offset (0, 0): once for each token
-    assert table.grad[0].tolist() == [0.0, 0.0]  # offset (-2, -2) does not occur in 2 rows
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 16), (5, 3), (2, 9), (1, 5), (1, 1), (30, 1)])
-def test_padding_reflects_images_of_any_size(height, width):
-    image = np.random.default_rng(0).random((1, 3, height, width))
-    padded = windows.pad_reflect(torch.from_numpy(image), 8)
-    expected = np.pad(image, ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)), mode="reflect")
-    assert np.array_equal(padded.numpy(), expected)
 
 
 @pytest.mark.parametrize("shift", [True, False])

@@ -1,13 +1,11 @@
-"""TaylorSwinIR against explicit masks and the definitions of its parts, and taylorize."""
-
-import copy
+"""TaylorSwinIR against explicit masks and the definitions of its parts."""
 
 import pytest
 import torch
 from torch import nn
 
 from taylorir.attention import taylor_direct, taylor_efficient
-from taylorir.networks.taylorswinir import TaylorSwinIR, TaylorWindowAttention, taylorize
+from taylorir.networks.taylorswinir import TaylorWindowAttention
 from taylorir.networks.variants import build_model
 from taylorir.networks.windows import merge, partition
 
@@ -147,113 +145,6 @@ def test_positions_do_not_depend_on_how_shifted_windows_are_cut(position, attent
                 model.eval()(torch.rand(1, 3, 12, 9, generator=torch.Generator().manual_seed(0)).double())
             )
     torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-12)
-
-
-def test_taylorize_keeps_every_weight_but_the_position_bias():
-    torch.manual_seed(0)
-    model = build_model("swinir_tiny_x2", upscale=3)
-    before = copy.deepcopy(model.learned_state_dict())
-    taylor = taylorize(model)
-    assert isinstance(taylor, TaylorSwinIR)
-    assert (taylor.config.attention, taylor.config.window_size, taylor.config.upscale) == ("taylor", 8, 3)
-    after = taylor.learned_state_dict()
-    for name, value in before.items():
-        assert torch.equal(value, model.learned_state_dict()[name])
-        if not name.endswith("relative_position_bias_table"):
-            assert torch.equal(after.pop(name), value)
-    assert after and all(name.endswith("attn.temperature") for name in after)
-    assert all(value.eq(1).all() for value in after.values())
-
-
-def test_taylorized_swinir_round_trip(tmp_path):
-    model = build_model("swinir_tiny_x2").eval()
-    taylor = taylorize(model, window_size=24, position="lepe", temperature=2.5)
-    assert not taylor.training
-    assert taylor.config.window_size == 24
-    x = torch.rand(1, 3, 25, 31)
-    taylor(x).square().mean().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in taylor.parameters())
-    torch.save(taylor.state_dict(), tmp_path / "taylor.pth")
-    loaded = taylorize(build_model("swinir_tiny_x2").eval(), window_size=24, position="lepe")
-    loaded.load_state_dict(torch.load(tmp_path / "taylor.pth", weights_only=True), strict=True)
-    with torch.no_grad():
-        assert torch.equal(loaded(x), taylor(x))
-        assert not torch.allclose(taylor(x), model(x), atol=1e-6)
-    again = taylorize(taylor)
-    assert again.config == taylor.config
-    for name, value in taylor.learned_state_dict().items():
-        assert torch.equal(again.learned_state_dict()[name], value)
-
-
-@pytest.fixture
-def swin2sr():
-    transformers = pytest.importorskip("transformers", reason="transformers is an optional extra")
-    torch.manual_seed(0)
-    config = transformers.Swin2SRConfig(
-        embed_dim=12,
-        depths=[2],
-        num_heads=[2],
-        window_size=4,
-        image_size=16,
-        upscale=2,
-        upsampler="pixelshuffledirect",
-    )
-    return transformers.Swin2SRForImageSuperResolution(config).eval()
-
-
-@pytest.mark.parametrize("window_size", [None, 8])
-def test_taylorized_swin2sr_round_trip(swin2sr, window_size, tmp_path):
-    x = torch.rand(1, 3, 16, 8)
-    before = copy.deepcopy(swin2sr.state_dict())
-    taylor = taylorize(swin2sr, window_size=window_size)
-    assert type(taylor) is type(swin2sr)
-    assert all(torch.equal(value, before[name]) for name, value in swin2sr.state_dict().items())
-    for name, value in taylor.state_dict().items():
-        assert torch.equal(value, before[name]) if name in before else name.endswith("self.temperature")
-    dropped = before.keys() - taylor.state_dict().keys()
-    assert all("continuous_position_bias_mlp" in name or "logit_scale" in name for name in dropped)
-
-    y = taylor(x).reconstruction
-    assert y.shape == (1, 3, 32, 16)
-    y.square().mean().backward()
-    assert all(p.grad.isfinite().all() for name, p in taylor.named_parameters() if "self." in name)
-    torch.save(taylor.state_dict(), tmp_path / "taylor.pth")
-    loaded = taylorize(type(swin2sr)(swin2sr.config).eval(), window_size=window_size)
-    loaded.load_state_dict(torch.load(tmp_path / "taylor.pth", weights_only=True), strict=True)
-    with torch.no_grad():
-        assert torch.equal(loaded(x).reconstruction, taylor(x).reconstruction)
-
-
-def test_taylorized_swin2sr_attention_reads_the_mask_as_regions(swin2sr):
-    layer = swin2sr.swin2sr.encoder.stages[0].layers[1]
-    assert layer.shift_size == 2
-    mask = layer.get_attn_mask(8, 12, torch.float32)
-    attention = taylorize(swin2sr, temperature=1.5).swin2sr.encoder.stages[0].layers[1].attention.self
-    tokens = torch.randn(12, 16, 12)  # 2 images of 6 windows
-    q, k, v = (
-        getattr(attention, name)(tokens).unflatten(-1, (2, 6)).transpose(1, 2)
-        for name in ("query", "key", "value")
-    )
-    expected = taylor_direct(q, k, v, temperature=1.5, mask=(mask == 0).repeat(2, 1, 1)[:, None])
-    (found,) = attention(tokens, mask)
-    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
-    with pytest.raises(ValueError, match="output_attentions must be False"):
-        attention(tokens, mask, True)
-
-
-class StrangeAttention(nn.Module):
-    pass
-
-
-def test_unknown_networks_are_refused_by_name():
-    with pytest.raises(
-        ValueError, match=r"cannot taylorize Sequential: .* its attention 1 \(StrangeAttention\)"
-    ):
-        taylorize(nn.Sequential(nn.Conv2d(3, 3, 3), StrangeAttention()))
-    with pytest.raises(ValueError, match="cannot taylorize Conv2d: taylorize finds no attention in it"):
-        taylorize(nn.Conv2d(3, 3, 3))
-    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
-        taylorize("swinir_s_x2")
 
 
 def test_scaled_output_is_scaled_by_tokens_over_width():

@@ -55,7 +55,7 @@ def taylor_efficient(
     tau = check_temperature(temperature, q, compute_dtype(q))
     scale = output_scale(q, scale_output)
     if _uses_triton(backend, q, v):
-        from taylorir.attention.kernels.triton_taylor import taylor_efficient_triton
+        from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
 
         return taylor_efficient_triton(q, k, v, tau, regions) * scale
     return in_segments(taylor_efficient_chunked, q, k, v, tau, regions, scale)
@@ -133,11 +133,11 @@ def _uses_triton(backend: str, q: Tensor, v: Tensor) -> bool:
         raise ValueError(f"backend must be 'auto', 'torch' or 'triton', got {backend!r}")
     if backend == "torch" or (backend == "auto" and q.device.type != "cuda"):
         return False
-    from taylorir.attention.kernels import triton_taylor
+    from taylorir.attention.kernels import triton_operator
 
     if backend == "auto":
-        return triton_taylor.is_available() and triton_taylor.supports(q, v)
-    if not triton_taylor.is_available():
+        return triton_operator.is_available() and triton_operator.supports(q, v)
+    if not triton_operator.is_available():
         raise ValueError(
             f"backend 'triton' needs the package triton and a GPU (or TRITON_INTERPRET=1), got q on "
             f"{q.device}; use 'auto' or 'torch'"

@@ -26,8 +26,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from taylorir.attention import taylor_direct
-from taylorir.attention.kernels import triton_taylor
-from taylorir.attention.kernels.triton_taylor import Launch, padded, taylor_efficient_triton
+from taylorir.attention.kernels import triton_operator
+from taylorir.attention.kernels.triton_launch import KernelCalls, KernelConfig, padded
+from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
 from taylorir.rows import provenance
 
 _OVERWRITTEN = 1 << 30  # bytes: many times the cache, and a quarter of a millisecond
@@ -177,14 +178,14 @@ def benchmark(case: Case, mode: str, repeats: int = 50, warmups: int = 10) -> li
     return rows
 
 
-def candidates(kernel: str, width: int) -> Iterator[Launch]:
+def candidates(kernel: str, width: int, present: KernelConfig) -> Iterator[KernelConfig]:
     """Ways to launch that are worth a measurement; the present one first."""
-    yield triton_taylor.CONFIGS[width][kernel]
+    yield present
     tiles = {"moments": ((32, 4), (64, 4), (64, 8)), "readout": ((64, 4), (128, 4), (128, 8), (256, 8))}
     for tile_size, num_warps in tiles.get(kernel, ((64, 4), (128, 4), (128, 8))):
         for num_stages in (2, 3) if kernel == "moments" else (1, 2):
             for maxnreg in (None, 128 if num_warps == 8 or width < 64 else 168):
-                yield Launch(tile_size, num_warps, num_stages, maxnreg)
+                yield KernelConfig(tile_size, num_warps, num_stages, maxnreg)
 
 
 def tune(case: Case, repeats: int = 15) -> list[dict[str, object]]:
@@ -193,30 +194,29 @@ def tune(case: Case, repeats: int = 15) -> list[dict[str, object]]:
 
     q, k, v, dy = (x.detach() for x in case.inputs())
     tau = torch.ones(case.num_heads, device=q.device)
-    _, den, high, low = triton_taylor.taylor_forward(q, k, v, tau, None)
+    _, den, high, low = triton_operator.taylor_forward(q, k, v, tau, None, True)
     width, out, h = padded(case.head_dim), torch.empty_like(q), torch.zeros_like(den)
-    launcher = triton_taylor._Launch(q, v, None)
-    calls = {
-        "moments": lambda: launcher.moments(q, dy, den, h, tau, query=True),
-        "readout": lambda: launcher.readout(q, tau, high, low, out, den, query=True),
-        "pullback": lambda: launcher.pullback(q, dy, den, h, tau, high, low, out, query=True),
+    calls = KernelCalls(q, k, v, None, True)
+    runs = {
+        "moments": lambda: calls.moments(q, dy, den, h, tau, query=True),
+        "readout": lambda: calls.readout(q, tau, high, low, out, den, query=True),
+        "pullback": lambda: calls.pullback(q, dy, den, h, tau, high, low, out, query=True),
     }
     rows = []
-    for kernel, run in calls.items():
-        for launch in dict.fromkeys(candidates(kernel, width)):
-            launcher.configs = {**launcher.configs, kernel: launch}
+    for kernel, run in runs.items():
+        for config in dict.fromkeys(candidates(kernel, width, calls.configs[kernel])):
+            calls.configs[kernel] = config  # in CONFIGS
             latency = math.inf
             with contextlib.suppress(OutOfResources, PTXASError):  # does not fit: infinitely slow
                 for _ in range(3):
                     run()
                 latency = float(pd.Series([milliseconds(run) for _ in range(repeats)]).median())
             rows.append(
-                {"kernel": kernel, "head_dim": case.head_dim, **launch._asdict(), "latency_ms": latency}
+                {"kernel": kernel, "head_dim": case.head_dim, **config._asdict(), "latency_ms": latency}
             )
             rows[-1] |= provenance(device="cuda", dtype=case.dtype, seed=case.seed)
         best = min((row for row in rows if row["kernel"] == kernel), key=lambda row: row["latency_ms"])
-        launcher.configs = {**launcher.configs, kernel: Launch(*(best[field] for field in Launch._fields))}
-    triton_taylor.CONFIGS[width] = launcher.configs
+        calls.configs[kernel] = KernelConfig(*(best[field] for field in KernelConfig._fields))
     return rows
 
 

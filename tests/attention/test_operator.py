@@ -22,7 +22,7 @@ from taylorir.attention import (
     taylor_direct,
     taylor_efficient,
 )
-from taylorir.attention.kernels import segments, triton_taylor
+from taylorir.attention.kernels import segments, triton_operator
 from taylorir.attention.reference import features, taylor_sums
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "taylorshift.safetensors")
@@ -656,7 +656,7 @@ def test_other_orders_are_refused(order):
 def test_wrong_backend(attention, monkeypatch):
     with pytest.raises(ValueError, match=r"backend must be 'auto', 'torch' or 'triton', got 'cuda'"):
         attention(Q, Q, Q, backend="cuda")
-    monkeypatch.setattr(triton_taylor, "is_available", lambda: False)
+    monkeypatch.setattr(triton_operator, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"backend 'triton' needs .* got q on cpu; use 'auto' or 'torch'"):
         attention(Q, Q, Q, backend="triton")
 

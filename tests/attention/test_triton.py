@@ -18,9 +18,9 @@ from taylorir.attention import taylor_direct, taylor_efficient
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)
 
-from taylorir.attention.kernels import triton_taylor
-from taylorir.attention.kernels.triton_regions import segments_of
-from taylorir.attention.kernels.triton_taylor import Launch, taylor_efficient_triton
+from taylorir.attention.kernels import triton_launch, triton_operator
+from taylorir.attention.kernels.triton_launch import KernelConfig, region_tables
+from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = 1e-5  # relative, float32
@@ -134,10 +134,10 @@ def light_interpreter():
 def wide_tiles(monkeypatch):
     """Interpreting costs by the tile, so tests of many tokens take fewer."""
     if DEVICE == "cpu":
-        launches = dict.fromkeys(("moments", "readout", "pullback"), Launch(512))
-        for configs in ("CONFIGS", "CONFIGS_FLOAT32"):
-            monkeypatch.setattr(triton_taylor, configs, dict.fromkeys((16, 32, 64), launches))
-        monkeypatch.setattr(triton_taylor, "_ENOUGH_PROGRAMS", 4)
+        configs = dict.fromkeys(("moments", "readout", "pullback"), KernelConfig(512))
+        by_width = dict.fromkeys((16, 32, 64), configs)
+        monkeypatch.setattr(triton_launch, "CONFIGS", {"sm_90": dict.fromkeys((True, False), by_width)})
+        monkeypatch.setattr(triton_launch, "_ENOUGH_PROGRAMS", 4)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_regions_broadcast_over_the_batch():
     regions = random_regions((2, 40), 2)
     inputs = random_inputs((2, 2, 2, 40), 10)
     assert_equals_reference(inputs, regions, regions.expand(2, 2, 40))
-    assert len(segments_of(regions.expand(2, 2, 40), 64).segments) == 4  # the repetition costs no states
+    assert len(region_tables(regions.expand(2, 2, 40), 64).segments) == 4  # the repetition costs no states
 
 
 def test_changed_regions_are_seen():
@@ -187,7 +187,7 @@ def test_changed_regions_are_seen():
 
 def test_segments_by_hand():
     labels = torch.tensor([[5, -1, 5, 5, -1], [2, 2, 2, 2, 2]])
-    segments = segments_of(labels, tile_size=2)
+    segments = region_tables(labels, tile_size=2)
     assert segments.order.tolist() == [[1, 4, 0, 2, 3], [0, 1, 2, 3, 4]]
     assert segments.segments.tolist() == [[0, 0, 0, 2, 2], [1, 0, 2, 5, 3], [2, 1, 0, 5, 5]]
     assert segments.tiles.tolist() == [
@@ -226,7 +226,7 @@ def test_splits_of_tokens_add_up(monkeypatch):
     inputs = random_inputs((1, 600), 10)
     results = []
     for enough in (1, 10_000):
-        monkeypatch.setattr(triton_taylor, "_ENOUGH_PROGRAMS", enough)
+        monkeypatch.setattr(triton_launch, "_ENOUGH_PROGRAMS", enough)
         results.append(with_gradients(taylor_efficient_triton, *inputs))
     expected = reference(*inputs)
     for result in results:
@@ -279,7 +279,7 @@ def test_low_precision_errs_like_plain_pytorch(dtype, temperature, d):
 def test_operators_are_registered_soundly(regions):
     q, k, v, tau, _ = random_inputs((2, 1, 20), 3)
     labels = None if regions is None else random_regions((2, 20), regions)
-    torch.library.opcheck(triton_taylor.taylor_forward, (q, k, v, tau, labels))
+    torch.library.opcheck(triton_operator.taylor_forward, (q, k, v, tau, labels, True))
 
 
 def test_compiles_without_graph_breaks():

@@ -1,0 +1,227 @@
+"""The efficient form on a GPU: :mod:`triton_kernels` as PyTorch operators with gradients.
+
+``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile``: one node each,
+whose fake versions know the shapes. Saved for backward: q, k, v, den [B, H, N] and the moments.
+
+Shape legend
+    B windows of all images, H heads, N tokens of q and M of k, d width of q and k, d_v width of v and y
+    D, C d and d_v padded to 16, 32 or 64 inside the kernels; ``high`` and ``low`` are the moments
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from taylorir.attention.kernels.checks import check_qkv, check_regions, check_temperature
+from taylorir.attention.kernels.triton_launch import KernelCalls, family_of, interpreted, padded
+
+MAX_HEAD_DIM = 64
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def is_available() -> bool:
+    """Whether the kernels can run: Triton is installed, and there is a CUDA device or Triton interprets."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.is_available() or interpreted()
+
+
+def supports(q: Tensor, v: Tensor | None = None) -> bool:
+    """Whether the kernels take tensors of this dtype and width, on this device."""
+    widths = [x.shape[-1] for x in (q, v) if x is not None]
+    return q.dtype in _DTYPES and max(widths) <= MAX_HEAD_DIM and family_of(q.device) is not None
+
+
+def taylor_efficient_triton(
+    q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor = 1.0, regions: Tensor | None = None
+) -> Tensor:
+    """TaylorShift attention, efficient form, in fused kernels (:eq:`eq-efficient`).
+
+    Args:
+        q, k: [..., H, N, d] in bfloat16, float16 or float32, d at most 64; normalised inside. Any strides.
+        v: [..., H, N, d_v], d_v at most 64.
+        temperature: a float or a tensor [H].
+        regions: integer labels, broadcast to [..., N]; tokens attend within equal labels only.
+
+    Returns:
+        [..., H, N, d_v] in the dtype of q, not scaled by sqrt(N / d). Sums are taken in float32. Gradients
+        can be differentiated again, through the plain form; forward-mode differentiation is refused.
+
+    Raises:
+        TypeError: a dtype other than the three.
+        ValueError: d or d_v above 64, a device that the kernels do not run on, or shapes that do not fit.
+    """
+    q, k, v = check_qkv(q, k, v)
+    regions = check_regions(regions, q)
+    if q.dtype not in _DTYPES:
+        raise TypeError(f"q must be bfloat16, float16 or float32 for the triton backend, got {q.dtype}")
+    for name, x in (("q", q), ("v", v)):
+        if x.shape[-1] > MAX_HEAD_DIM:
+            raise ValueError(
+                f"{name} must be at most {MAX_HEAD_DIM} wide for the triton backend, got {list(x.shape)}"
+            )
+    if family_of(q.device) is None:
+        raise ValueError(
+            f"q must be on a GPU that the triton backend has tile sizes for, got {q.device}; use the backend "
+            "'torch' (or set TRITON_INTERPRET=1 before Python starts, to run the kernels slowly on the CPU)"
+        )
+    tau = check_temperature(temperature, q, torch.float32).contiguous()
+    batch = q.shape[:-3]
+    q, k, v = (x.reshape(batch.numel(), *x.shape[-3:]) for x in (q, k, v))
+    y = taylor_forward(q, k, v, tau, regions, not torch.compiler.is_compiling())[0]
+    return y.reshape(*batch, *y.shape[-3:])
+
+
+@torch.library.custom_op("taylorir::taylor_forward", mutates_args=())
+def taylor_forward(
+    q: Tensor, k: Tensor, v: Tensor, tau: Tensor, regions: Tensor | None, versioned: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y [B, H, N, d_v], den [B, H, N] and the moments (K1), (K2); q, k, v [B, H, N, ...], tau [H].
+
+    ``versioned``: see :func:`triton_launch.region_tables`.
+    """
+    q, k, v = map(_rows_dense, (q, k, v))
+    y, den = _output_like(q, v.shape[-1]), q.new_empty(q.shape[:-1], dtype=torch.float32)
+    calls = KernelCalls(q, k, v, regions, versioned)
+    with calls.device():
+        high, low = calls.moments(k, v, den, den, tau, query=False)
+        calls.readout(q, tau, high, low, y, den, query=True)
+    return y, den, high, low
+
+
+@torch.library.custom_op("taylorir::taylor_backward", mutates_args=())
+def taylor_backward(
+    dy: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tau: Tensor,
+    regions: Tensor | None,
+    versioned: bool,
+    den: Tensor,
+    high: Tensor,
+    low: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dq, dk, dv and dtau [H] (K3) to (K7)."""
+    dy, q, k, v = map(_rows_dense, (dy, q, k, v))
+    dq, dk, dv = (_output_like(x, x.shape[-1]) for x in (q, k, v))
+    h = torch.empty_like(den)
+    calls = KernelCalls(q, k, v, regions, versioned)
+    with calls.device():
+        dtau = calls.pullback(q, dy, den, h, tau, high, low, dq, query=True)
+        dual_high, dual_low = calls.moments(q, dy, den, h, tau, query=True)
+        calls.readout(k, tau, dual_high, dual_low, dv, den, query=False)
+        calls.pullback(k, v, den, h, tau, dual_high, dual_low, dk, query=False)
+    return dq, dk, dv, dtau
+
+
+@taylor_forward.register_fake
+def _(q, k, v, tau, regions, versioned):
+    y = _output_like(_rows_dense(q), v.shape[-1])
+    den = q.new_empty(q.shape[:-1], dtype=torch.float32)
+    states = q.shape[0] if regions is None else torch.library.get_ctx().new_dynamic_size()
+    D, C = padded(q.shape[-1]), padded(v.shape[-1])
+    high = q.new_empty((states, q.shape[1], D * D * C), dtype=torch.float32)
+    low = q.new_empty((states, q.shape[1], D * (C + D) + D + C), dtype=torch.float32)
+    return y, den, high, low
+
+
+@taylor_backward.register_fake
+def _(dy, q, k, v, tau, regions, versioned, den, high, low):
+    dq, dk, dv = (_output_like(_rows_dense(x), x.shape[-1]) for x in (q, k, v))
+    return dq, dk, dv, torch.empty_like(tau)
+
+
+def _save_for_backward(ctx, inputs, output):
+    *tensors, ctx.versioned = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, dy, *_):
+    if dy is None:
+        return (None,) * 6
+    *inputs, den, high, low = ctx.saved_tensors
+    return *taylor_backward(dy, *inputs, ctx.versioned, den, high, low), None, None
+
+
+def _save_for_second_order(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:6])
+
+
+def _second_order(ctx, *gradients):
+    """Gradients of gradients are rare: the plain form takes them, with features written out."""
+    from taylorir.attention.reference import taylor_sums
+
+    dy, q, k, v, tau, regions = ctx.saved_tensors
+
+    def plain(q, k, v, tau):
+        return taylor_sums(q, k, v, temperature=tau, regions=regions)
+
+    def pull(dy, *inputs):
+        return torch.func.vjp(plain, *inputs)[1](dy)
+
+    with torch.enable_grad():
+        pulled = torch.func.vjp(pull, dy, q, k, v, tau)[1](gradients)
+    return *pulled, *(None,) * 5
+
+
+taylor_forward.register_autograd(_backward, setup_context=_save_for_backward)
+taylor_backward.register_autograd(_second_order, setup_context=_save_for_second_order)
+
+
+@taylor_forward.register_vmap
+def _(info, in_dims, q, k, v, tau, regions, versioned):
+    dims = iter(in_dims)
+    q, k, v = (_beside_heads(info, x, next(dims), 1) for x in (q, k, v))
+    tau = _beside_heads(info, tau, next(dims), 0)
+    _refuse_batched_regions(next(dims))
+    y, den, high, low = taylor_forward(q, k, v, tau.contiguous(), regions, versioned)
+    return tuple(x.unflatten(1, (info.batch_size, -1)) for x in (y, den, high, low)), (1, 1, 1, 1)
+
+
+@taylor_backward.register_vmap
+def _(info, in_dims, dy, q, k, v, tau, regions, versioned, den, high, low):
+    dims = iter(in_dims)
+    dy, q, k, v = (_beside_heads(info, x, next(dims), 1) for x in (dy, q, k, v))
+    tau = _beside_heads(info, tau, next(dims), 0)
+    _refuse_batched_regions(next(dims))
+    next(dims)
+    den, high, low = (_beside_heads(info, x, next(dims), 1).contiguous() for x in (den, high, low))
+    *gradients, dtau = taylor_backward(dy, q, k, v, tau.contiguous(), regions, versioned, den, high, low)
+    split = (info.batch_size, -1)
+    return (*(x.unflatten(1, split) for x in gradients), dtau.unflatten(0, split)), (1, 1, 1, 0)
+
+
+def _beside_heads(info, x: Tensor, dim: int | None, heads: int) -> Tensor:
+    """The axis of vmap merged with that of the heads, so that each has a temperature of its own."""
+    shape = list(x.shape)
+    x = (
+        x.unsqueeze(heads).expand(*shape[:heads], info.batch_size, *shape[heads:])
+        if dim is None
+        else x.movedim(dim, heads)
+    )
+    return x.flatten(heads, heads + 1)
+
+
+def _refuse_batched_regions(dim: int | None) -> None:
+    if dim is not None:
+        raise NotImplementedError(
+            "vmap over regions: regions differ by window, so pass them as [..., N] with the windows in ..."
+        )
+
+
+def _rows_dense(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _output_like(x: Tensor, width: int) -> Tensor:
+    """Empty [B, H, N, width], heads of a token side by side where x has them so (a view of projections)."""
+    B, H, N, _ = x.shape
+    if x.stride(1) < x.stride(2):
+        return x.new_empty((B, N, H, width)).transpose(1, 2)
+    return x.new_empty((B, H, N, width))

@@ -5,33 +5,32 @@ At the edge an image is a numpy array, uint8, RGB, ``[H, W, 3]``. Shape legend: 
 
 from __future__ import annotations
 
+import contextlib
 import os
-import struct
 import warnings
-import zlib
-from io import BytesIO
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
+from taylorir.images.decode import decode, is_defined, open_undecoded
 from taylorir.rows import one_line, write_atomic
 
 MAX_PIXELS = 100_000_000
 READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 WRITABLE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
-
 
 def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as 8-bit RGB.
 
-    Greyscale is replicated to three channels, palettes are resolved, transparency is composited on white,
-    16-bit grey is scaled by 255/65535 and rounded (of 16-bit colour, Pillow keeps the upper 8 bits), CMYK
-    goes to sRGB, through its embedded profile if it has one, the EXIF orientation is applied, and of an
-    animation the first frame counts. An embedded RGB profile is not applied: the values are those in the
-    file.
+    The file is a PNG, JPEG, WebP, TIFF, BMP, GIF or PPM, whatever its suffix. Greyscale is replicated to
+    three channels, palettes are resolved, transparency is composited on white, samples of more than 8 bits
+    are scaled from their own range (by 255/65535 for 16 bits) and rounded, CMYK goes to sRGB, through its
+    embedded profile if it has one, the EXIF orientation is applied, and of several frames the first counts.
+    An embedded RGB profile is not applied: the values are those in the file. Of the metadata only
+    orientation and profile are read, and what of them makes no sense is passed over.
 
     Args:
         path: the file.
@@ -41,8 +40,9 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
         uint8 ``[H, W, 3]``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a picture, damaged, too large, or of a kind without a defined 8-bit meaning.
+        OSError: the file is missing or cannot be opened.
+        ValueError: its content is no picture, damaged, too large, or of a kind without a defined 8-bit
+            meaning. Decoding raises nothing else, whatever is in the file.
     """
     picture = open_picture(path, max_pixels=max_pixels)
     if "A" in picture.getbands():
@@ -63,75 +63,45 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
         ``notes``: what of the file the result does not hold.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a picture, damaged, too large, or of a kind without a defined 8-bit meaning.
+        OSError: the file is missing or cannot be opened.
+        ValueError: its content is no picture, damaged, too large, or of a kind without a defined 8-bit
+            meaning. Decoding raises nothing else, whatever is in the file.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected an image file")
     if not path.exists():
         raise FileNotFoundError(f"no such image file: {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, expected an image file")
     with path.open("rb") as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                picture = Image.open(file)
-        except Image.DecompressionBombError:
-            raise ValueError(f"{path} claims far more than the limit of {max_pixels:,} pixels") from None
-        except _DAMAGED:
-            raise ValueError(f"{path} is not an image that can be read") from None
-        width, height = picture.size
+        with _fault_of(path, "is not an image that can be read"):
+            source = open_undecoded(file)
+        width, height = source.picture.size
         if width * height > max_pixels:
             raise ValueError(f"{path} is {width}x{height}, more than the limit of {max_pixels:,} pixels")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                picture.load()
-                ImageOps.exif_transpose(picture, in_place=True)
-        except _DAMAGED as error:
-            raise ValueError(f"{path} is damaged or cut short: {one_line(error)}") from None
-        try:
-            return _to_8_bit(picture)
-        except _DAMAGED as error:
-            raise ValueError(f"{path}: {one_line(error)}") from None
-
-
-def _to_8_bit(picture: Image.Image) -> Image.Image:
-    mode, profile = picture.mode, picture.info.get("icc_profile")
-    notes = ["only the first frame is used"] if getattr(picture, "n_frames", 1) > 1 else []
-    keep_profile = False
-    if mode.startswith("I;16") or (mode == "I" and picture.format == "PNG"):
-        values = np.asarray(picture).astype(np.int64)
-        converted = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-        notes.append("16 bits are reduced to 8")
-    elif mode in ("I", "F", "LAB"):
-        raise ValueError(
-            f"pixels of type {mode} have no defined 8-bit meaning; save it as 8- or 16-bit first"
-        )
-    elif mode == "CMYK":
-        converted = _cmyk_to_rgb(picture, profile)
-        notes.append("CMYK is turned to sRGB")
-    else:
-        transparent = "transparency" in picture.info or mode in ("LA", "La", "PA", "RGBA", "RGBa")
-        grey = mode in ("1", "L", "LA", "La")
-        converted = picture.convert(
-            ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
-        )
-        keep_profile = profile is not None
-    converted.info = {"notes": notes} | ({"icc_profile": profile} if keep_profile else {})
-    return converted
-
-
-def _cmyk_to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            return ImageCms.profileToProfile(
-                picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        if not is_defined(source.picture):
+            raise ValueError(
+                f"{path}: pixels of type {source.picture.mode} have no defined 8-bit meaning; "
+                "save it as 8- or 16-bit first"
             )
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile: the uncalibrated conversion below is what remains
-    return picture.convert("RGB")
+        with _fault_of(path, "is damaged or cut short"):
+            return decode(source)
+
+
+@contextlib.contextmanager
+def _fault_of(path: Path, what: str) -> Iterator[None]:
+    """Take whatever a decoder raises for a fault of the file: Pillow has no one type for it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} claims far more than the limit of {MAX_PIXELS:,} pixels") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path} {what} (PNG, JPEG, WebP, TIFF, BMP, GIF, PPM)") from None
+    except MemoryError:
+        raise ValueError(f"{path} is not decoded in the memory that there is") from None
+    except Exception as error:
+        raise ValueError(f"{path} {what}: {one_line(error)}") from error
 
 
 def write_image(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
@@ -32,7 +32,7 @@ class Undecoded:
     profile: bytes | None
 
 
-def open_undecoded(file: BinaryIO) -> Undecoded:
+def open_undecoded(file: BufferedReader) -> Undecoded:
     """Read the header of a picture.
 
     Raises:

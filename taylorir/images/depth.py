@@ -29,10 +29,10 @@ def deep_pixels(
     Returns:
         Bits of a sample, and uint8 ``[H, W]`` or ``[H, W, C]``; None where Pillow's own values are right.
     """
-    if not picture.tile:
-        return 8, None
     if picture.format == "PPM":
         return _portable_pixels(picture)
+    if picture.format not in ("PNG", "TIFF"):
+        return 8, None
     if picture.mode.startswith("I"):
         return _grey_pixels(picture)
     args = picture.tile[0].args

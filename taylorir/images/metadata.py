@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from typing import BinaryIO
 
 from PIL import ExifTags, Image
@@ -38,7 +38,7 @@ class Bare:
     animated: bool = False
 
 
-def without_metadata(file: BinaryIO) -> Bare:
+def without_metadata(file: BufferedReader) -> Bare:
     """Take the metadata from a PNG or a JPEG; any other file is passed on as it is.
 
     What is malformed goes to the decoder, which says so.
@@ -55,7 +55,7 @@ def without_metadata(file: BinaryIO) -> Bare:
     return Bare(file)
 
 
-def _bare_png(file: BinaryIO) -> Bare:
+def _bare_png(file: BufferedReader) -> Bare:
     stream = BytesIO()
     stream.write(file.read(8))
     exif = profile = None
@@ -72,7 +72,8 @@ def _bare_png(file: BinaryIO) -> Bare:
             profile = _inflate(file.read(length).partition(b"\0")[2][1:])
             file.seek(4, 1)
         else:
-            animated |= kind == b"acTL"
+            if kind == b"acTL":
+                animated = int.from_bytes(file.peek(4)[:4], "big") > 1
             file.seek(length + 4, 1)
         if kind == b"IEND":
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from taylorir.evaluation.super_resolution import super_resolve
-from taylorir.images import WRITABLE_SUFFIXES, imresize, open_picture, write_image
+from taylorir.images import WRITABLE_SUFFIXES, bleed_colours, imresize, open_picture, to_8_bits, write_image
 from taylorir.rows import one_line, write_atomic
 
 SMALLEST_SIDE = 8
@@ -33,8 +34,9 @@ def upscale_file(
 
     The EXIF orientation is applied and no other metadata is kept. Greyscale stays greyscale (the network sees
     it as RGB, and the three channels that it returns are averaged). Transparency is upscaled by bicubic, the
-    colours beneath it by the model. A colour profile is embedded again: the network sees the values as they
-    are in the file. What is lost (16-bit depth, CMYK, further frames) is said in the notes.
+    colours beneath it by the model; where nothing is to be seen, it sees the colours around it. A colour
+    profile is embedded again: the network sees the values as they are in the file. Samples of more than 8
+    bits have 16 in a PNG. What is lost (depth in WebP and JPEG, CMYK, further frames) is said in the notes.
 
     Args:
         model: ``"bicubic"`` or a network.
@@ -59,18 +61,22 @@ def upscale_file(
     """
     source, target = Path(source), Path(target)
     picture = open_picture(source)
-    if min(picture.size) < SMALLEST_SIDE:
-        width, height = picture.size
+    height, width = picture.pixels.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
         raise ValueError(
             f"{source} is {width}x{height} pixels; at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed"
         )
-    bands = picture.getbands()
-    if "A" in bands and target.suffix.lower() in (".jpg", ".jpeg"):
+    suffix = target.suffix.lower()
+    if picture.alpha is not None and suffix in (".jpg", ".jpeg"):
         raise ValueError(f"cannot write {target}: JPEG has no transparency; use .png or .webp")
     check_target(source, target)
-    notes, profile = picture.info["notes"], picture.info.get("icc_profile")
-    alpha = np.array(picture.getchannel("A")) if "A" in bands else None
-    colours = np.array(picture.convert("RGB"))
+    if picture.pixels.dtype == np.uint16 and suffix != ".png":
+        notes = (*picture.notes, "16 bits are reduced to 8")
+        picture = dataclasses.replace(picture, pixels=to_8_bits(picture.pixels), notes=notes)
+    colours, alpha = picture.colours, picture.alpha
+    if alpha is not None:
+        colours = bleed_colours(colours, alpha)
+    grey, profile, notes = picture.is_grey, picture.profile, list(picture.notes)
     del picture
     sr = super_resolve(
         model,
@@ -84,8 +90,8 @@ def upscale_file(
         progress=progress,
     )
     del colours
-    if bands[0] == "L":
-        sr = ((sr.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+    if grey:
+        sr = ((sr.sum(axis=2, dtype=np.uint32) + 1) // 3).astype(sr.dtype)
     if alpha is not None:
         sr = np.dstack([sr, imresize(alpha, float(upscale))])
     write_image(target, sr, icc_profile=profile)

@@ -88,7 +88,7 @@ def measure_choices(
 
 def single_channel_images(dataset: str, data_root: str | os.PathLike | None = None) -> list[str]:
     """Names of the images of a set that their files store as greyscale."""
-    return [file.stem for file in image_files(dataset, data_root) if open_picture(file).mode == "L"]
+    return [file.stem for file in image_files(dataset, data_root) if open_picture(file).pixels.shape[2] == 1]
 
 
 def choice_effects(rows: pd.DataFrame) -> pd.DataFrame:

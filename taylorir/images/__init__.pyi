@@ -1,8 +1,10 @@
+from .decode import Picture as Picture
 from .degradations import (
     DEGRADATIONS as DEGRADATIONS,
     check_degradation as check_degradation,
     degrade as degrade,
 )
+from .depth import to_8_bits as to_8_bits
 from .io import (
     READABLE_SUFFIXES as READABLE_SUFFIXES,
     WRITABLE_SUFFIXES as WRITABLE_SUFFIXES,
@@ -21,3 +23,4 @@ from .pixels import (
     to_tensor as to_tensor,
 )
 from .resize import imresize as imresize
+from .transparency import bleed_colours as bleed_colours

@@ -1,4 +1,7 @@
-"""From a file to 8-bit pixels: a list of formats, the first frame, upright, whatever the metadata say."""
+"""From a file to pixels: a list of formats, the first frame, upright, whatever the metadata say.
+
+Shape legend: H height, W width, C channels.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,45 @@ from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from typing import BinaryIO
 
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
+import numpy as np
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
-from taylorir.images.depth import deep_pixels
+from taylorir.images.depth import deep_pixels, to_8_bits
 from taylorir.images.metadata import Bare, is_profile, orientation_of, without_metadata
 from taylorir.images.tiff import TiffReader
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")  # and TIFF, by a reader of its own
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        pixels: uint8, or uint16 where the file has more than 8 bits a sample, ``[H, W, C]``: grey, grey and
+            alpha, RGB or RGBA. Fewer or more bits are scaled, so that the largest value is white.
+        profile: the colour profile, where there is one and it still describes the pixels.
+        notes: what of the file the pixels do not hold.
+    """
+
+    pixels: np.ndarray
+    profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """Opacity ``[H, W]``, where there is one."""
+        return self.pixels[..., -1] if self.pixels.shape[2] in (2, 4) else None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether there is one channel beside alpha."""
+        return self.pixels.shape[2] < 3
+
+    @property
+    def colours(self) -> np.ndarray:
+        """RGB ``[H, W, 3]``; of grey three equal channels."""
+        return self.pixels[..., :1].repeat(3, axis=2) if self.is_grey else self.pixels[..., :3]
 
 
 @dataclass(frozen=True)
@@ -61,36 +96,40 @@ def _identify(stream: BinaryIO) -> ImageFile.ImageFile:
 
 
 def is_defined(picture: Image.Image) -> bool:
-    """Whether the pixels have a defined 8-bit meaning: floating-point and signed ones have none."""
+    """Whether it is defined which values are black and white: of floating-point and signed ones it is not."""
     return picture.mode not in ("F", "LAB") and (picture.mode != "I" or picture.format in ("PNG", "PPM"))
 
 
-def decode(source: Undecoded) -> Image.Image:
-    """Decode the first frame to one of the modes L, LA, RGB, RGBA, upright.
-
-    Returns:
-        The picture; its ``info`` is that of :func:`taylorir.images.open_picture`.
+def decode(source: Undecoded) -> Picture:
+    """Decode the first frame, upright.
 
     Raises:
         Exception: whatever the decoders of Pillow raise; the caller takes each for a fault of the file.
     """
     picture, profile = source.picture, source.profile
     notes = ["only the first frame is used"] if source.bare.animated or _is_animated(picture) else []
-    bits, pixels = deep_pixels(picture, lambda: _identify(source.bare.stream))
-    if bits > 8:
-        notes.append(f"{bits} bits are reduced to 8")
-    if pixels is not None:
-        picture = Image.fromarray(pixels, "CMYK" if picture.mode == "CMYK" else None)
-    picture.load()
+    pixels = deep_pixels(picture, lambda: _identify(source.bare.stream))
     if picture.mode == "CMYK":
-        converted, profile = _cmyk_to_rgb(picture, profile), None
+        if pixels is not None:
+            picture = Image.fromarray(to_8_bits(pixels), "CMYK")
+            notes.append("16 bits are reduced to 8")
+        pixels, profile = np.array(_cmyk_to_rgb(picture, profile)), None
         notes.append("CMYK is turned to sRGB")
-    else:
-        converted = picture.convert(_mode_for(picture))
-    converted.info = {"notes": notes} | ({"icc_profile": profile} if profile else {})
-    converted.getexif()[ExifTags.Base.Orientation] = source.orientation
-    ImageOps.exif_transpose(converted, in_place=True)
-    return converted
+    elif pixels is None:
+        picture.load()
+        pixels = np.array(picture.convert(_mode_for(picture)))
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    return Picture(_upright(pixels, source.orientation), profile, tuple(notes))
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _is_animated(picture: ImageFile.ImageFile) -> bool:

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits, each scaled from its own range to 0..255 and rounded.
+"""Samples of more than 8 bits, each scaled from its own range to 0..65535 and rounded.
 
 Of 16-bit colour Pillow keeps the upper byte of a sample. The lower one comes from a second pass, in which the
 bytes are said to be in the other order. Shape legend: H height, W width, C channels.
@@ -17,9 +17,7 @@ from taylorir.images.tiff import TiffReader
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-def deep_pixels(
-    picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
-) -> tuple[int, np.ndarray | None]:
+def deep_pixels(picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]) -> np.ndarray | None:
     """Pixels of a picture whose samples do not have 8 bits in the file.
 
     Args:
@@ -27,56 +25,58 @@ def deep_pixels(
         reopen: reads the header again.
 
     Returns:
-        Bits of a sample, and uint8 ``[H, W]`` or ``[H, W, C]``; None where Pillow's own values are right.
+        uint16, or uint8 for fewer than 9 bits, ``[H, W]`` or ``[H, W, C]``; None where Pillow's own values
+        are right.
     """
     if picture.format == "PPM":
         return _portable_pixels(picture)
     if picture.format not in ("PNG", "TIFF"):
-        return 8, None
+        return None
     if picture.mode.startswith("I"):
         return _grey_pixels(picture)
     args = picture.tile[0].args
     rawmode = args if isinstance(args, str) else args[0]
     if ";16" in rawmode or getattr(picture, "grey_and_alpha", False):
-        return 16, _colour_pixels(picture, rawmode, reopen)
+        return _colour_pixels(picture, rawmode, reopen)
     if rawmode in ("L;2", "L;4") and "transparency" in picture.info:  # Pillow scales the samples alone
         picture.info["transparency"] *= 85 if rawmode == "L;2" else 17
-    return 8, None
+    return None
 
 
-def _scaled(samples: np.ndarray, largest: int) -> np.ndarray:
-    return ((np.minimum(samples, largest).astype(np.uint32) * 255 + largest // 2) // largest).astype(np.uint8)
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint16 scaled by 255/65535 and rounded to uint8; uint8 as it is."""
+    return pixels if pixels.dtype == np.uint8 else _scaled(pixels, 65535, 255)
 
 
-def _portable_pixels(picture: ImageFile.ImageFile) -> tuple[int, np.ndarray | None]:
+def _scaled(samples: np.ndarray, largest: int, white: int) -> np.ndarray:
+    wide = np.minimum(samples, largest).astype(np.uint64 if white > 255 else np.uint32)
+    return ((wide * white + largest // 2) // largest).astype(np.uint8 if white == 255 else np.uint16)
+
+
+def _portable_pixels(picture: ImageFile.ImageFile) -> np.ndarray | None:
     codec, _, offset, args = picture.tile[0]
-    largest = 65535 if picture.mode == "I" else 255
-    if codec.startswith("ppm") and isinstance(args, tuple):
-        largest = args[-1]
-    if codec == "ppm":  # binary; Pillow's decoder takes microseconds a sample
-        bands = len(picture.getbands())
+    if codec == "ppm":  # binary; Pillow's decoder takes microseconds a sample, and gives colour 8 bits
+        largest, bands = args[-1], len(picture.getbands())
         kind = np.dtype(">u2" if largest > 255 else "u1")
         picture.fp.seek(offset)
         content = picture.fp.read(picture.width * picture.height * bands * kind.itemsize)
         samples = np.frombuffer(content, kind).reshape(picture.height, picture.width, bands)
-        return largest.bit_length(), _scaled(samples[..., 0] if bands == 1 else samples, largest)
-    return largest.bit_length(), _scaled(np.asarray(picture), 65535) if picture.mode == "I" else None
+        return _scaled(samples, largest, 65535 if largest > 255 else 255)
+    return np.asarray(picture).astype(np.uint16) if picture.mode == "I" else None
 
 
-def _grey_pixels(picture: ImageFile.ImageFile) -> tuple[int, np.ndarray]:
+def _grey_pixels(picture: ImageFile.ImageFile) -> np.ndarray:
     bits, inverted = (picture.bits, picture.white_is_zero) if isinstance(picture, TiffReader) else (16, False)
     samples = np.asarray(picture)
-    grey = _scaled(samples, 2**bits - 1)
+    grey = _scaled(samples, 2**bits - 1, 65535) if bits < 16 else samples.astype(np.uint16)
     if inverted:
-        grey = 255 - grey
+        grey = ~grey
     transparent = picture.info.get("transparency")
-    if transparent is not None:
-        grey = np.dstack([grey, _opaque(samples != transparent)])
-    return bits, grey
+    return grey if transparent is None else np.dstack([grey, _opaque(samples != transparent)])
 
 
 def _opaque(visible: np.ndarray) -> np.ndarray:
-    return np.where(visible, np.uint8(255), np.uint8(0))
+    return np.where(visible, np.uint16(65535), np.uint16(0))
 
 
 def _colour_pixels(
@@ -84,16 +84,14 @@ def _colour_pixels(
 ) -> np.ndarray:
     transparent = picture.info.get("transparency")
     upper, lower = _bytes(picture, rawmode, reopen)
+    pixels = upper.astype(np.uint16) << 8 | lower
     if rawmode.startswith("RGBa"):
-        pixels = _unpremultiplied(upper, lower)
-    else:
-        pixels = _rounded(upper, lower)
+        alpha = np.maximum(pixels[..., 3:], 1).astype(np.float64)
+        pixels[..., :3] = np.rint(np.minimum(pixels[..., :3] * (65535 / alpha), 65535))
     if getattr(picture, "white_is_zero", False):
-        pixels[..., 0] = 255 - pixels[..., 0]
+        pixels[..., 0] = ~pixels[..., 0]
     if transparent is not None:
-        colour = np.array(transparent)
-        visible = ((upper != colour >> 8) | (lower != colour & 255)).any(axis=2)
-        pixels = np.dstack([pixels, _opaque(visible)])
+        pixels = np.dstack([pixels, _opaque((pixels != np.array(transparent)).any(axis=2))])
     return pixels
 
 
@@ -120,16 +118,3 @@ def _relabel(picture: ImageFile.ImageFile, rename: Callable[[str], str]) -> None
         )
         for tile in picture.tile
     ]
-
-
-def _rounded(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """(256 upper + lower) / 257, rounded: the upper byte, unless the lower is over half of 257 from it."""
-    difference = lower.astype(np.int16) - upper
-    return upper + (difference > 128) - (difference < -128)
-
-
-def _unpremultiplied(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    samples = upper * np.float32(256) + lower
-    alpha = samples[..., 3:]
-    samples[..., :3] = np.minimum(samples[..., :3] * 65535 / np.maximum(alpha, 1), 65535)
-    return np.rint(samples / 257).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Read and write pictures: 8-bit RGB on this side, whatever files hold on the other.
+"""Read and write pictures: arrays on this side, whatever files hold on the other.
 
-At the edge an image is a numpy array, uint8, RGB, ``[H, W, 3]``. Shape legend: H height, W width.
+Shape legend: H height, W width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from taylorir.images.decode import decode, is_defined, open_undecoded
+from taylorir.images.decode import Picture, decode, is_defined, open_undecoded
+from taylorir.images.deep_png import write_deep_png
+from taylorir.images.depth import to_8_bits
 from taylorir.rows import one_line, write_atomic
 
 MAX_PIXELS = 100_000_000
@@ -41,31 +43,31 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
 
     Raises:
         OSError: the file is missing or cannot be opened.
-        ValueError: its content is no picture, damaged, too large, or of a kind without a defined 8-bit
-            meaning. Decoding raises nothing else, whatever is in the file.
+        ValueError: its content is no picture, damaged, too large, or of a kind without a defined
+            black and white. Decoding raises nothing else, whatever is in the file.
     """
     picture = open_picture(path, max_pixels=max_pixels)
-    if "A" in picture.getbands():
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return np.array(picture.convert("RGB"))
+    colours = to_8_bits(picture.colours)
+    if picture.alpha is None:
+        return np.ascontiguousarray(colours)
+    seen = Image.fromarray(np.dstack([colours, to_8_bits(picture.alpha)]))
+    return np.array(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB"))
 
 
-def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture to one of the modes L, LA, RGB, RGBA, upright, and fully in memory.
+def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture with all that :func:`read_image` leaves out: alpha, 16 bits, one channel for grey.
 
     Args:
         path: the file.
         max_pixels: a larger picture is refused after reading its header only.
 
     Returns:
-        The picture. Its ``info`` holds ``icc_profile`` only where that still describes the pixels, and
-        ``notes``: what of the file the result does not hold.
+        The picture, upright.
 
     Raises:
         OSError: the file is missing or cannot be opened.
-        ValueError: its content is no picture, damaged, too large, or of a kind without a defined 8-bit
-            meaning. Decoding raises nothing else, whatever is in the file.
+        ValueError: its content is no picture, damaged, too large, or of a kind without a defined
+            black and white. Decoding raises nothing else, whatever is in the file.
     """
     path = Path(path)
     if not path.exists():
@@ -80,7 +82,7 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Im
             raise ValueError(f"{path} is {width}x{height}, more than the limit of {max_pixels:,} pixels")
         if not is_defined(source.picture):
             raise ValueError(
-                f"{path}: pixels of type {source.picture.mode} have no defined 8-bit meaning; "
+                f"{path}: pixels of type {source.picture.mode} have no defined black and white; "
                 "save it as 8- or 16-bit first"
             )
         with _fault_of(path, "is damaged or cut short"):
@@ -107,18 +109,19 @@ def _fault_of(path: Path, what: str) -> Iterator[None]:
 def write_image(
     path: str | os.PathLike, image: np.ndarray, *, icc_profile: bytes | None = None, quality: int = 95
 ) -> None:
-    """Write an 8-bit image; the file appears whole or not at all.
+    """Write an image; the file appears whole or not at all.
 
     PNG and WebP are lossless; JPEG is written without chroma subsampling.
 
     Args:
         path: the file; its suffix (.png, .webp, .jpg, .jpeg) sets the format. Its folder must exist.
-        image: uint8 ``[H, W]`` grey, ``[H, W, 2]`` grey and alpha, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA.
+        image: uint8, or uint16 for PNG, ``[H, W]`` or ``[H, W, 1]`` grey, ``[H, W, 2]`` grey and alpha,
+            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA.
         icc_profile: an embedded profile.
         quality: of JPEG, 1..95.
 
     Raises:
-        TypeError: not a uint8 array.
+        TypeError: neither a uint8 nor a uint16 array.
         ValueError: an unknown suffix, a shape that is no image, or one that the format cannot hold.
         OSError: the file cannot be written.
     """
@@ -126,12 +129,23 @@ def write_image(
     suffix = path.suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(WRITABLE_SUFFIXES)}")
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        raise TypeError(f"image must be a uint8 array, not {getattr(image, 'dtype', type(image).__name__)}")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)) or 0 in image.shape:
-        raise ValueError(f"image must be [H, W], [H, W, 2], [H, W, 3] or [H, W, 4], not {list(image.shape)}")
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(f"image must be a uint8 or uint16 array, not {kind}")
+    if (
+        image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4))
+        or 0 in image.shape
+    ):
+        raise ValueError(f"image must be [H, W] or [H, W, 1 to 4 channels], not {list(image.shape)}")
+    image = image.squeeze(2) if image.ndim == 3 and image.shape[2] == 1 else image
     if suffix in (".jpg", ".jpeg") and image.ndim == 3 and image.shape[2] in (2, 4):
         raise ValueError(f"cannot write {path}: JPEG has no transparency; use .png or .webp")
+    if image.dtype == np.uint16:
+        if suffix != ".png":
+            raise ValueError(f"cannot write {path}: of the formats only PNG holds 16 bits")
+        write_atomic(path, lambda file: write_deep_png(file, image, icc_profile))
+        return
     options: dict[str, object] = {"icc_profile": icc_profile} if icc_profile else {}
     if suffix == ".webp":
         options |= {"lossless": True, "format": "WEBP"}

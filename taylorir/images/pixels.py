@@ -8,6 +8,8 @@ Shape legend: B batch, H height, W width, C channels, n length of the axis that 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -73,13 +75,15 @@ def to_image(tensor: torch.Tensor) -> np.ndarray:
     """Float tensor ``[1, 3, H, W]`` or ``[3, H, W]`` to uint8 ``[H, W, 3]``: clipped, times 255, rounded.
 
     Raises:
-        ValueError: another shape.
+        ValueError: another shape, or a value that is NaN or infinite.
     """
     pixels = tensor.detach()
     if pixels.ndim == 4 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if pixels.ndim != 3:
         raise ValueError(f"tensor must be [1, 3, H, W] or [3, H, W], not {list(tensor.shape)}")
+    if not math.isfinite(pixels.sum(dtype=torch.float64)):
+        raise ValueError("the image has values that are not finite (NaN or infinity)")
     pixels = pixels.float().clamp(0, 1).mul(255.0).round().to(torch.uint8)
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 

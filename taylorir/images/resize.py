@@ -11,7 +11,8 @@ import math
 import numpy as np
 import torch
 
-_CHUNK_VALUES = 2_000_000  # 8-bit values that are resized at once in float64: bounds the memory
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}
+_CHUNK_VALUES = 2_000_000  # whole values that are resized at once in float64: bounds the memory
 
 
 def imresize(
@@ -20,9 +21,9 @@ def imresize(
     """MATLAB's ``imresize(image, scale, 'bicubic')``.
 
     Cubic kernel with a = -0.5 (Keys, 1981), stretched by 1/scale when shrinking (antialiasing), symmetric
-    border; vertical pass first. 8-bit input is rounded (half up) and clipped to 8 bits after each of the two
-    passes, as MATLAB does, and computed in float64: the result is bit-exact. Floating-point input is neither
-    rounded nor clipped, keeps its dtype, and is differentiable.
+    border; vertical pass first. Whole values are rounded (half up) and clipped to their range after each of
+    the two passes, as MATLAB does, and computed in float64: the result is bit-exact. Floating-point input is
+    neither rounded nor clipped, keeps its dtype, and is differentiable.
 
     Args:
         image: numpy ``[H, W]`` or ``[H, W, C]``, or torch ``[..., H, W]`` on any device.
@@ -33,7 +34,7 @@ def imresize(
         The same kind and dtype as ``image``.
 
     Raises:
-        TypeError: neither a numpy array nor a tensor, or a dtype that is neither uint8 nor floating point.
+        TypeError: neither a numpy array nor a tensor, or a dtype that is not uint8, uint16, floating point.
         ValueError: a shape that is no image, or a scale that is not positive and finite.
     """
     if not (math.isfinite(scale) and scale > 0):
@@ -50,17 +51,19 @@ def imresize(
         raise TypeError(f"image must be a numpy array or a torch tensor, not {type(image).__name__}")
     if 0 in pixels.shape:
         raise ValueError(f"image is empty: {list(pixels.shape)}")
-    eight_bit = pixels.dtype == torch.uint8
-    if not (eight_bit or pixels.is_floating_point()):
-        raise TypeError(f"image must be uint8 or floating point, not {pixels.dtype}")
+    if not (pixels.dtype in _WHITE or pixels.is_floating_point()):
+        raise TypeError(f"image must be uint8, uint16 or floating point, not {pixels.dtype}")
+    white = _WHITE.get(pixels.dtype)
     for axis, other in (axes, axes[::-1]):
-        if eight_bit:
+        if white:
             lines = max(1, _CHUNK_VALUES * pixels.shape[other] // pixels.numel())
             shape = list(pixels.shape)
             shape[axis] = _output_size(shape[axis], scale)
             resized = pixels.new_empty(shape)
             for old, new in zip(pixels.split(lines, other), resized.split(lines, other), strict=True):
-                new.copy_(_resize_axis(old, axis, scale, antialias).add_(0.5).floor_().clamp_(0, 255))
+                new.copy_(
+                    _resize_axis(old.double(), axis, scale, antialias).add_(0.5).floor_().clamp_(0, white)
+                )
             pixels = resized
         else:
             pixels = _resize_axis(pixels, axis, scale, antialias)
@@ -69,9 +72,8 @@ def imresize(
 
 def _resize_axis(pixels: torch.Tensor, axis: int, scale: float, antialias: bool) -> torch.Tensor:
     indices, weights = _taps(pixels.shape[axis], float(scale), antialias)
-    dtype = torch.float64 if pixels.dtype == torch.uint8 else pixels.dtype
     trailing = (-axis if axis < 0 else pixels.ndim - axis) - 1
-    weights = weights.to(pixels.device, dtype).reshape(*weights.shape, *[1] * trailing)
+    weights = weights.to(pixels.device, pixels.dtype).reshape(*weights.shape, *[1] * trailing)
     indices = indices.to(pixels.device)
     total: torch.Tensor | float = 0.0
     for index, weight in zip(indices, weights, strict=True):

@@ -51,16 +51,16 @@ def test_any_other_format_is_refused_whatever_its_suffix(tmp_path, format, monke
 def test_one_frame_is_no_reason_for_a_note_and_two_are(tmp_path, suffix):
     frames = [Image.new("L", (8, 8), value).convert("RGB") for value in (0, 255)]
     frames[0].save(tmp_path / f"x{suffix}")
-    assert open_picture(tmp_path / f"x{suffix}").info["notes"] == []
+    assert open_picture(tmp_path / f"x{suffix}").notes == ()
     frames[0].save(tmp_path / f"x{suffix}", save_all=True, append_images=frames[1:])
-    assert open_picture(tmp_path / f"x{suffix}").info["notes"] == ["only the first frame is used"]
+    assert open_picture(tmp_path / f"x{suffix}").notes == ("only the first frame is used",)
     assert not read_image(tmp_path / f"x{suffix}").any()
 
 
-@pytest.mark.parametrize(("frames", "notes"), [(1, []), (2, ["only the first frame is used"])])
+@pytest.mark.parametrize(("frames", "notes"), [(1, ()), (2, ("only the first frame is used",))])
 def test_frames_of_a_png(tmp_path, frames, notes):
     (tmp_path / "x.png").write_bytes(png(PIXELS, png_chunk(b"acTL", struct.pack(">II", frames, 0))))
-    assert open_picture(tmp_path / "x.png").info["notes"] == notes
+    assert open_picture(tmp_path / "x.png").notes == notes
     assert np.array_equal(read_image(tmp_path / "x.png"), PIXELS)
 
 
@@ -74,7 +74,7 @@ def test_a_broken_second_page_does_not_matter(tmp_path, page):
     content[following : following + 4] = len(content).to_bytes(4, "little")
     path.write_bytes(bytes(content) + page)
     assert np.array_equal(read_image(path), PIXELS)
-    assert open_picture(path).info["notes"] == ["only the first frame is used"]
+    assert open_picture(path).notes == ("only the first frame is used",)
 
 
 def test_a_broken_second_frame_of_a_gif_does_not_matter(tmp_path):
@@ -94,7 +94,7 @@ def test_of_many_pages_the_tables_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(
         TiffImagePlugin.ImageFileDirectory_v2, "load", lambda *args: tables.append(args) or load(*args)
     )
-    assert open_picture(tmp_path / "x.tif").info["notes"] == ["only the first frame is used"]
+    assert open_picture(tmp_path / "x.tif").notes == ("only the first frame is used",)
     assert len(tables) <= 2  # that of the first page, by Pillow twice
 
 

@@ -127,7 +127,7 @@ def test_chunks_beside_the_pixels_do_not_matter_in_a_png(tmp_path, chunk):
 def test_a_large_profile_of_a_png_is_kept(tmp_path):
     profile = PROFILE + bytes(3 * MIB)
     (tmp_path / "x.png").write_bytes(png(PIXELS, png_chunk(b"iCCP", b"wide\0\0" + zlib.compress(profile))))
-    assert open_picture(tmp_path / "x.png").info == {"notes": [], "icc_profile": profile}
+    assert open_picture(tmp_path / "x.png").profile == profile
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_a_large_profile_of_a_png_is_kept(tmp_path):
 def test_segments_beside_the_pixels_do_not_matter_in_a_jpeg(tmp_path, segment):
     plain = read(tmp_path, ".jpg", saved(".jpg"))
     assert np.array_equal(read(tmp_path, ".jpg", jpeg_with(segment)), plain)
-    assert open_picture(tmp_path / "x.jpg").info == {"notes": []}
+    assert open_picture(tmp_path / "x.jpg").profile is None
 
 
 def test_a_profile_in_parts_is_put_together_in_a_jpeg(tmp_path):
     parts = [PROFILE[:200], PROFILE[200:]]
     segments = [(0xE2, b"ICC_PROFILE\0" + bytes([k + 1, 2]) + part) for k, part in enumerate(parts)]
     (tmp_path / "x.jpg").write_bytes(jpeg_with(*segments[::-1]))
-    assert open_picture(tmp_path / "x.jpg").info["icc_profile"] == PROFILE
+    assert open_picture(tmp_path / "x.jpg").profile == PROFILE
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_tags_beside_the_pixels_do_not_matter_in_a_tiff(tmp_path, tag):
     resolution = {} if tag[0] == 0x0128 else {"resolution": (3, 3), "resolutionunit": 3}
     tifffile.imwrite(file, PIXELS, photometric="rgb", metadata=None, extratags=[tag], **resolution)
     assert np.array_equal(read(tmp_path, ".tif", file.getvalue()), PIXELS)
-    assert open_picture(tmp_path / "x.tif").info == {"notes": []}
+    assert open_picture(tmp_path / "x.tif").profile is None
 
 
 def test_what_makes_a_picture_still_counts(tmp_path):

@@ -55,3 +55,12 @@ def test_tensor_and_back():
     assert tensor.shape == (1, 3, 5, 7) and tensor[0, 1, 2, 3].item() == pytest.approx(image[2, 3, 1] / 255)
     assert np.array_equal(to_image(tensor), image)
     assert to_image(torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).tolist() == [[[0, 128, 255]]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_no_picture_is_made_of_what_is_not_finite(value, dtype):
+    tensor = torch.zeros(1, 3, 4, 5, dtype=dtype)
+    tensor[0, 1, 2, 3] = value
+    with pytest.raises(ValueError, match=r"not finite \(NaN or infinity\)"):
+        to_image(tensor)

@@ -60,6 +60,14 @@ def test_8_bit_rounds_half_up_after_each_pass_vertical_first():
     assert np.array_equal(imresize(image, 1 / 3), twice.astype(np.uint8))
 
 
+def test_16_bit_rounds_and_clips_after_each_pass():
+    image = np.random.default_rng(0).choice(np.array([0, 40_001, 65_535], np.uint16), (24, 36, 3))
+    rows, columns = one_pass(24, 1 / 3), one_pass(36, 1 / 3)
+    once = np.clip(np.floor(np.einsum("oh,hwc->owc", rows, image.astype(float)) + 0.5), 0, 65535)
+    twice = np.clip(np.floor(np.einsum("ow,hwc->hoc", columns, once) + 0.5), 0, 65535)
+    assert np.array_equal(imresize(image, 1 / 3), twice.astype(np.uint16))
+
+
 def one_pass(n: int, scale: float) -> np.ndarray:
     """One pass as a matrix, built from the definition by loops."""
     out = int(np.ceil(n * scale))
@@ -116,7 +124,7 @@ def test_imresize_has_the_right_gradient():
     [
         (np.zeros((4, 4)), 0.0, ValueError, "scale must be positive"),
         (np.zeros((4, 4)), float("nan"), ValueError, "scale must be positive"),
-        (np.zeros((4, 4), np.int32), 2.0, TypeError, "uint8 or floating"),
+        (np.zeros((4, 4), np.int32), 2.0, TypeError, "uint8, uint16 or floating"),
         (np.zeros(4), 2.0, ValueError, r"\[H, W\]"),
         (np.zeros((0, 4)), 2.0, ValueError, "empty"),
         ([[1]], 2.0, TypeError, "numpy array or a torch tensor"),

@@ -135,7 +135,7 @@ def super_resolved_parts(
         raise ValueError(f'tile must be a number of pixels, "auto" or None, not {tile!r}')
     promised = None if memory is None else parse_memory(memory)
     if isinstance(model, str):
-        yield 0, 0, _bicubic(lr, upscale)
+        yield 0, 0, imresize(lr, float(upscale))
         return
     window = window_pixels(model)
     overlap = default_overlap(model) if overlap is None else overlap
@@ -191,13 +191,6 @@ def _rounded(part: Tensor, dtype: np.dtype) -> np.ndarray:
     """Float ``[3, H, W]`` to integers ``[H, W, 3]``, 0..1 to the whole range. The tensor is overwritten."""
     scaled = part.clamp_(0, 1).mul_(np.iinfo(dtype).max).round_()
     return scaled.permute(1, 2, 0).numpy().astype(dtype)
-
-
-def _bicubic(lr: np.ndarray, upscale: int) -> np.ndarray:
-    if lr.dtype == np.uint8:
-        return imresize(lr, float(upscale))
-    resized = imresize(lr.astype(np.float32), float(upscale))
-    return np.rint(resized.clip(0, np.iinfo(lr.dtype).max)).astype(lr.dtype)
 
 
 def _runner(model: nn.Module, precision: str, upscale: int) -> Callable[[Tensor], Tensor]:

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
-import shutil
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,16 +25,19 @@ from typing import Annotated
 import pandas as pd
 import torch
 import typer
+from filelock import FileLock, Timeout
 
 from taylorir.datasets import NamedImage
 from taylorir.evaluation import evaluate
 from taylorir.experiments.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
-from taylorir.networks import load_checkpoint, taylorize
+from taylorir.networks import load_checkpoint, read_record, taylorize
 from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic
-from taylorir.training import Processes, TrainResult, join_processes, load_training_images, train
+from taylorir.training import Processes, TrainResult, join_processes, load_training_images, read_curve, train
 
 SETS = ("Set5", "Set14", "BSD100")
 _ROW_COLUMNS = ("run", "set", "image", "upscale", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS)
+_AS_TEXT = {"dtype": str, "keep_default_na": False}
+SUFFIXES = (".safetensors", ".json")  # of weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,19 +96,17 @@ def run_tier(
             if not mine or (run.upcycled_from and not source.exists()):
                 pending.append(run.name)
                 continue
-            if not (folder / "weights.safetensors").exists():
+            if not _is_finished(folder):
                 names = run.config.datasets
                 if names not in images:
                     images[names] = load_training_images(names, places.data_root)
                 if first:
                     print(f"{run.name}: training", flush=True)
-                result = _train(run, folder, source, images[names], places, progress)
-                if result.weights is None:
+                if _train(run, folder, source, images[names], places, progress).weights is None:
                     pending.append(run.name)
                     continue
-                if first:
-                    _keep(run, tier, result, places)
             if first:
+                _keep(run, tier, folder, places)
                 _measure(run, tier, folder, places, sets)
     return pending
 
@@ -130,9 +129,22 @@ def _train(
     )
 
 
-def _keep(run: Run, tier: str, result: TrainResult, places: Places) -> None:
-    """Write the row of the run and its curve, and its weights where they are to be kept."""
-    config, model, last = run.config, run.config.model, result.curve.iloc[-1]
+def _is_finished(folder: Path) -> bool:
+    """Whether a training has written all that it ends with."""
+    return all((folder / f"weights{suffix}").exists() for suffix in SUFFIXES)
+
+
+def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
+    """See that the row of a finished run and its curve are there, and its weights where they are to be kept.
+
+    All of it is read from the folder of the run, so what a killed process left out comes with the next one.
+    The row comes last: where it is of another training than the folder, so are the rows of the images, which
+    are removed.
+    """
+    config, model, curve = run.config, run.config.model, read_curve(folder)
+    record = read_record(folder / "weights.safetensors")
+    measured_by = {column: record[column] for column in PROVENANCE_COLUMNS}
+    network = load_checkpoint(folder / "weights.safetensors")
     row = {
         "run": run.name,
         "experiments": " ".join(run.experiments),
@@ -145,28 +157,42 @@ def _keep(run: Run, tier: str, result: TrainResult, places: Places) -> None:
         "shift": model.shift,
         "upscale": model.upscale,
         "upcycled_from": run.upcycled_from,
-        "parameters": sum(p.numel() for p in result.model.parameters()),
+        "parameters": sum(p.numel() for p in network.parameters()),
         "num_iters": config.num_iters,
         "batch_size": config.batch_size,
         "crop_size": config.crop_size,
         "learning_rate": config.learning_rate,
-        "seconds": round(result.seconds, 3),
-        "cpu_seconds": round(result.cpu_seconds, 3),
-        "iterations_per_second": round(config.num_iters / result.seconds, 3),
-        "data_share": round(float(result.curve.data_share.median()), 4),
-        "utilisation": float(last.utilisation),
-        "held_out_psnr_y": round(float(last.psnr_y), 4),
-        **_where(run),
+        "seconds": record["seconds"],
+        "cpu_seconds": record["cpu_seconds"],
+        "iterations_per_second": round(config.num_iters / record["seconds"], 3),
+        "data_share": round(float(curve.data_share.median()), 4),
+        "utilisation": float(curve.utilisation.iloc[-1]),
+        "held_out_psnr_y": round(float(curve.psnr_y.iloc[-1]), 4),
+        **measured_by,
     }
-    curve = result.curve.assign(run=run.name, **_where(run)).round(6)
+    about = f"quality_{tier}_runs.csv"
+    if not _is_of_training(places.results / about, row):
+        _replace(places, f"quality_{tier}.csv", pd.DataFrame(columns=list(_ROW_COLUMNS)), run=run.name)
     columns = ["run", "step", "loss", "psnr_y", "seconds", "cpu_seconds", *PROVENANCE_COLUMNS]
-    measured = curve[curve.psnr_y.notna()][columns]
-    _merge(places, f"quality_{tier}_runs.csv", pd.DataFrame([row]), ["run"])
-    _merge(places, f"quality_{tier}_curves.csv", measured, ["run"])
+    points = curve[curve.psnr_y.notna()].assign(run=run.name, **measured_by).round(6)[columns]
+    _replace(places, f"quality_{tier}_curves.csv", points, run=run.name)
     if run.keep_weights:
         places.weights.mkdir(parents=True, exist_ok=True)
-        for suffix in (".safetensors", ".json"):
-            shutil.copyfile(result.weights.with_suffix(suffix), places.weights / f"{run.name}{suffix}")
+        for suffix in SUFFIXES:
+            content = (folder / f"weights{suffix}").read_bytes()
+            kept = places.weights / f"{run.name}{suffix}"
+            if not kept.exists() or kept.read_bytes() != content:
+                write_atomic(kept, lambda file, content=content: file.write(content))
+    _replace(places, about, pd.DataFrame([row]), run=run.name)
+
+
+def _is_of_training(path: Path, row: dict) -> bool:
+    """Whether the row of this run in the file is of the same training: of the same seconds and commit."""
+    if not path.exists():
+        return False
+    identity = ["run", "seconds", "cpu_seconds", "commit"]
+    rows = pd.read_csv(path, **_AS_TEXT)[identity]
+    return bool((rows == pd.Series({column: str(row[column]) for column in identity})).all(axis=1).any())
 
 
 def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[str]) -> None:
@@ -183,7 +209,7 @@ def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[s
         rows = evaluate(model, name, run.config.model.upscale, data_root=places.data_root, name=run.name)
         print(f"{run.name}: {name} {rows.psnr_y.mean():.3f} dB", flush=True)
         rows = rows.assign(run=run.name, **_where(run))[list(_ROW_COLUMNS)].round({"psnr_y": 4, "ssim_y": 6})
-        _merge(places, path.name, rows, ["run", "set"])
+        _replace(places, path.name, rows, run=run.name, set=name)
 
 
 def _where(run: Run) -> dict[str, str | int]:
@@ -191,17 +217,20 @@ def _where(run: Run) -> dict[str, str | int]:
     return provenance(device=device, dtype=run.config.dtype, seed=run.config.seed)
 
 
-def _merge(places: Places, name: str, rows: pd.DataFrame, keys: list[str]) -> None:
-    """Put rows into a CSV file in the place of those with the same keys; one process at a time."""
+def _replace(places: Places, name: str, rows: pd.DataFrame, **key: str) -> None:
+    """Put rows into a CSV file in the place of those that have the key; one process at a time.
+
+    Where they are there already, the file stays untouched.
+    """
     path = places.results / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pd.read_csv(io.StringIO(rows.to_csv(index=False)), **_AS_TEXT)
     with _only_here(places.runs / f"{name}.lock", wait=True):
-        if path.exists():
-            old = pd.read_csv(path, keep_default_na=False, dtype=str)
-            new = rows.astype(str)
-            same = old.set_index(keys).index.isin(new.set_index(keys).index)
-            rows = pd.concat([old[~same], new])
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
+        old = pd.read_csv(path, **_AS_TEXT) if path.exists() else rows.iloc[:0]
+        same = (old[list(key)] == pd.Series(key)).all(axis=1)
+        if old[same].reset_index(drop=True).equals(rows):
+            return
+        content = pd.concat([old[~same], rows]).to_csv(index=False, lineterminator="\n").encode()
         write_atomic(path, lambda file: file.write(content))
 
 
@@ -209,13 +238,12 @@ def _merge(places: Places, name: str, rows: pd.DataFrame, keys: list[str]) -> No
 def _only_here(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a lock that ends with the process; gives whether it was free (always, when waiting)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        file.write(str(os.getpid()))
+    try:
+        lock = FileLock(path).acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    with lock:
         yield True
 
 

@@ -2,11 +2,12 @@ from . import anatomy as anatomy
 from .checkpoint import (
     Checkpoint as Checkpoint,
     checkpoint_files as checkpoint_files,
-    fit_weights as fit_weights,
     latest_checkpoint as latest_checkpoint,
     load_checkpoint as load_checkpoint,
     pack_state as pack_state,
+    read_record as read_record,
     remove_leftovers as remove_leftovers,
+    remove_old_checkpoints as remove_old_checkpoints,
     save_checkpoint as save_checkpoint,
     save_weights as save_weights,
     unpack_state as unpack_state,
@@ -18,6 +19,7 @@ from .export import (
     export_network as export_network,
     exported_difference as exported_difference,
 )
+from .fitting import fit_weights as fit_weights
 from .original import as_in_original as as_in_original
 from .released import load_released as load_released
 from .swinir import (

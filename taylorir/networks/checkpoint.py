@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from taylorir.networks.config import ModelConfig, config_from_json, config_to_json
-from taylorir.networks.variants import build_from_config
-from taylorir.rows import write_atomic
+from taylorir.networks.fitting import build_with, fit_weights
+from taylorir.networks.released import build_official, official_names
+from taylorir.networks.tensor_files import LARGEST_RECORD, RECORD_KEY, parse_record, read_tensors
+from taylorir.rows import one_line, write_atomic
 
 logger = logging.getLogger(__name__)
 
-_HEADER_KEY = "taylorir"
 _MODEL, _EMA, _OPTIMIZER, _RNG = "model.", "ema.", "optimizer.", "rng."
 
 
@@ -55,7 +55,7 @@ class Checkpoint:
     @property
     def config(self) -> ModelConfig:
         """The configuration of the network."""
-        return config_from_json(json.dumps(self.record["model"]))
+        return _config_of(self.record, self.path)
 
 
 def save_checkpoint(
@@ -79,27 +79,33 @@ def save_checkpoint(
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    earlier = [file for file in checkpoint_files(folder) if file.name < path.name]
-    later = [
-        file for file in checkpoint_files(folder) if file.name > path.name
-    ]  # damaged: the run began before
-    for old in [*earlier[: max(len(earlier) - keep + 1, 0)], *later]:
+    remove_old_checkpoints(folder, step, keep=keep)
+    return path
+
+
+def remove_old_checkpoints(folder: Path, step: int, *, keep: int) -> None:
+    """Remove all but the last ``keep`` checkpoints up to ``step``, and those of later steps.
+
+    Those of later steps are damaged: the run began again before them.
+    """
+    files, newest = checkpoint_files(folder), f"step_{step:08d}.safetensors"
+    later = [file for file in files if file.name > newest]
+    for old in [*files[: max(len(files) - len(later) - keep, 0)], *later]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
-    return path
 
 
 def save_weights(path: Path, model: nn.Module, record: dict) -> Path:
     """Write the parameters of a network, float32, with its configuration and ``record`` in the header and as
-    JSON.
+    JSON. A file that holds just this already stays untouched.
 
     Raises:
         OSError: a file cannot be written.
     """
     record = {"model": json.loads(config_to_json(model.config)), **record}
     weights = {name: p.detach().float().cpu().contiguous() for name, p in model.named_parameters()}
-    _write(path, _to_bytes(weights, record))
-    _write(path.with_suffix(".json"), (json.dumps(record, indent=2) + "\n").encode())
+    _write_new(path, _to_bytes(weights, record))
+    _write_new(path.with_suffix(".json"), (json.dumps(record, indent=2) + "\n").encode())
     return path
 
 
@@ -110,7 +116,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left: half-written files, and tensors whose JSON was never written."""
-    for partial in folder.glob(".step_*.part"):
+    for partial in folder.glob(".*.part"):
         partial.unlink(missing_ok=True)
     for tensors in folder.glob("step_*.safetensors"):
         if not tensors.with_suffix(".json").exists():
@@ -118,23 +124,25 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint and check its size and SHA-256.
+    """Read one checkpoint and check its SHA-256. The record is that of the tensors' header, which it seals.
 
     Raises:
         ValueError: the files are damaged, or are no checkpoint of this package.
         OSError: a file cannot be read.
     """
-    try:
-        record = json.loads(path.with_suffix(".json").read_text())
-        expected = record["sha256"]
-        record["step"], record["model"], record["train"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise ValueError(f"{path.with_suffix('.json')} is damaged: not the record of a checkpoint") from None
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != expected:
-        size = record.get("bytes")
-        raise ValueError(f"{path} is damaged: {len(content)} bytes, {size} expected, and the SHA-256 differs")
-    tensors, _ = _read_tensors(path)
+    described = _read_json(path.with_suffix(".json"))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != described.get("sha256"):
+        raise ValueError(
+            f"{path} is damaged: {path.stat().st_size} bytes, {described.get('bytes')!r:.20} expected, "
+            "and the SHA-256 differs"
+        )
+    tensors, record = read_tensors(path)
+    record = record or {}
+    step = record.get("step")
+    if type(step) is not int or step < 0 or not {"model", "train"} <= record.keys():
+        raise ValueError(f"{path} is damaged: its header holds no record of a checkpoint")
     return Checkpoint(path, tensors, record)
 
 
@@ -164,7 +172,9 @@ def load_checkpoint(path: str | os.PathLike, *, device: str | torch.device = "cp
     checkpoint).
 
     Args:
-        path: a ``.safetensors`` file made by this package, or a folder that ``taylorir train`` wrote.
+        path: a ``.safetensors`` file made by this package, a folder that ``taylorir train`` wrote, or a file
+            of official SwinIR weights, whatever wraps them: see
+            :func:`taylorir.networks.released.read_released`.
         device: where the network shall live.
 
     Returns:
@@ -172,45 +182,34 @@ def load_checkpoint(path: str | os.PathLike, *, device: str | torch.device = "cp
 
     Raises:
         FileNotFoundError: no such file, or no checkpoint in the folder.
-        ValueError: not a weights file of this package, damaged, or the weights do not fit the stated
-            architecture.
+        ValueError: no weights file, damaged, or the weights do not fit the stated architecture.
     """
     path = Path(path)
     if path.is_dir():
         found = latest_checkpoint(path)
         path, tensors, record = found.path, found.tensors, found.record
-    elif not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
     else:
-        tensors, record = _read_tensors(path)
+        tensors, record = read_tensors(path)
+    if record is None and path.suffix == ".safetensors" and path.with_suffix(".json").exists():
+        record = _read_json(path.with_suffix(".json"))
+    if record is None:
+        return build_official(official_names(tensors), path).to(device)
     if any(name.startswith(_EMA) for name in tensors):
         tensors = {n.removeprefix(_EMA): t for n, t in tensors.items() if n.startswith(_EMA)}
-    config = config_from_json(json.dumps(record.get("model")))
-    model = build_from_config(config)
-    fit_weights(model, tensors, path)
-    return model.to(device).eval()
+    return build_with(_config_of(record, path), tensors, path).to(device).eval()
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
-    """Copy ``weights`` into the parameters of ``model``; names and shapes must be the same.
+def read_record(path: Path) -> dict:
+    """What a weights file says of its training: model and training configuration, seconds, device and more.
 
     Raises:
-        ValueError: another architecture; one line names the first difference.
+        FileNotFoundError: no such file.
+        ValueError: no weights file of this package.
     """
-    own = dict(model.named_parameters())
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    if missing or extra:
-        which = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network lacks"
-        raise ValueError(f"{source} is of another architecture than {type(model).__name__}: it {which}")
-    for name, parameter in own.items():
-        if weights[name].shape != parameter.shape:
-            raise ValueError(
-                f"{source} is of another architecture: {name} has shape {list(weights[name].shape)}, "
-                f"{list(parameter.shape)} expected"
-            )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name])
+    record = read_tensors(path)[1]
+    if record is None:
+        raise ValueError(f"{path} does not say how it was trained: its header has no record")
+    return record
 
 
 def pack_state(
@@ -261,7 +260,25 @@ def unpack_state(
 def _to_bytes(tensors: Mapping[str, Tensor], record: dict) -> bytes:
     """safetensors content; tensors that share memory are copied apart."""
     separate = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    return save(separate, metadata={_HEADER_KEY: json.dumps(record, sort_keys=True)})
+    return save(separate, metadata={RECORD_KEY: json.dumps(record)})
+
+
+def _read_json(path: Path) -> dict:
+    with path.open("rb") as file:
+        return parse_record(file.read(LARGEST_RECORD + 1), path)
+
+
+def _config_of(record: dict, source: Path) -> ModelConfig:
+    try:
+        return config_from_json(json.dumps(record.get("model")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{source} does not say which network it is for: {one_line(error)[:300]}") from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write and flush to the disk, unless the file holds this already."""
+    if not path.exists() or path.read_bytes() != content:
+        _write(path, content)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -271,19 +288,3 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
     write_atomic(path, write)
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and record of a safetensors file of this package."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if header is None and path.with_suffix(".json").exists():
-            header = path.with_suffix(".json").read_text()
-        record = json.loads(header) if header else None
-    except (SafetensorError, ValueError, UnicodeDecodeError):
-        raise ValueError(f"{path} is no readable safetensors file; it may be damaged or cut short") from None
-    if not isinstance(record, dict) or "model" not in record:
-        raise ValueError(f"{path} does not say which network it is for: no 'model' in its header or JSON")
-    return tensors, record

@@ -1,20 +1,19 @@
-"""The SwinIR files (``.pth``) that its authors released: read without running code from them, and built."""
+"""Official SwinIR weights, as their authors released them or others trained them: recognised and built."""
 
 from __future__ import annotations
 
 import math
 import os
-import pickle
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from taylorir.networks.swinir import SwinIR
-from taylorir.networks.variants import ModelConfig, build_from_config
-from taylorir.rows import one_line
+from taylorir.networks.fitting import build_with
+from taylorir.networks.swinir import OFFICIAL_BUFFERS, SwinIR
+from taylorir.networks.tensor_files import read_tensors
+from taylorir.networks.variants import ModelConfig
 
+_FIRST = "conv_first.weight"
 _UNSUPPORTED = {
     "conv_up1.weight": "the upsampler 'nearest+conv' of real-world SR",
     "layers.0.conv.0.weight": "the residual connection '3conv' of the large model",
@@ -23,40 +22,47 @@ _UNSUPPORTED = {
 
 
 def load_released(path: str | os.PathLike) -> SwinIR:
-    """The network of a released file, its configuration read off the shapes, in evaluation mode.
+    """The network of a file of official weights, its configuration read off the shapes, in evaluation mode.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: no weights of a SwinIR for classical or lightweight super-resolution.
     """
-    weights = read_released(path)
-    model = build_from_config(infer_config(weights, path))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit SwinIR: {one_line(error)[:200]}") from None
-    return model.eval()
+    return build_official(read_released(path), path)
+
+
+def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike) -> SwinIR:
+    """The network of official weights, in evaluation mode.
+
+    Raises:
+        ValueError: no weights of a SwinIR for classical or lightweight super-resolution.
+    """
+    learned = {name: value for name, value in weights.items() if not name.endswith(OFFICIAL_BUFFERS)}
+    return build_with(infer_config(weights, source), learned, source).eval()
 
 
 def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of a ``.pth`` file; a ``params_ema`` or ``params`` level is entered.
+    """The state dict of a file, under the official names.
+
+    What wraps it is taken off: levels (``params_ema``, ``state_dict``, ...) and prefixes (``module.`` of
+    parallel training, ``_orig_mod.`` of ``torch.compile``, ``net_g.`` of a trainer of several networks).
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file that holds no state dict, or anything but tensors.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        raise ValueError(f"{path} is no weights file that can be read without running code from it") from None
-    for level in ("params_ema", "params"):
-        if isinstance(weights, Mapping) and level in weights:
-            weights = weights[level]
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path} holds no state dict of tensors")
-    return dict(weights)
+    return official_names(read_tensors(path)[0])
+
+
+def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network among ``weights``: what lies beside ``conv_first.weight``, without the prefix before it.
+
+    Of several networks the averaged one ("ema" in its prefix) is taken, else the first.
+    """
+    weights = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
+    prefixes = [name.removesuffix(_FIRST) for name in weights if f".{name}".endswith(f".{_FIRST}")]
+    prefix = next((prefix for prefix in prefixes if "ema" in prefix), prefixes[0] if prefixes else "")
+    return {n.removeprefix(prefix): value for n, value in weights.items() if n.startswith(prefix)}
 
 
 def infer_config(weights: Mapping[str, Tensor], source: str | os.PathLike = "the state dict") -> ModelConfig:
@@ -72,6 +78,8 @@ def infer_config(weights: Mapping[str, Tensor], source: str | os.PathLike = "the
         return _infer(weights)
     except KeyError as error:
         raise ValueError(f"{source} holds no SwinIR: it lacks {error.args[0]}") from None
+    except (IndexError, ZeroDivisionError, TypeError):
+        raise ValueError(f"{source} holds no SwinIR: its tensors have other shapes") from None
 
 
 def _infer(weights: Mapping[str, Tensor]) -> ModelConfig:

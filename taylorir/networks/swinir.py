@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K, subtracted from the input."""
 
-_OFFICIAL_BUFFERS = ("relative_position_index", "attn_mask")
+OFFICIAL_BUFFERS = ("relative_position_index", "attn_mask")
 
 
 class Mlp(nn.Module):
@@ -249,7 +249,7 @@ class SwinIR(nn.Module):
         other = [
             key
             for key, value in state_dict.items()
-            if key.endswith(_OFFICIAL_BUFFERS) and own.get(key) != value.shape
+            if key.endswith(OFFICIAL_BUFFERS) and own.get(key) != value.shape
         ]
         if other:
             logger.warning("ignored %d buffers of another window, the first being %s", len(other), other[0])

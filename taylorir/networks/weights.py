@@ -1,8 +1,9 @@
-"""Networks by name: weights of ``data/weights``, checkpoints, files that SwinIR's authors released."""
+"""Networks by name: weights of ``data/weights``, checkpoints, files of official weights."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 from pathlib import Path
@@ -10,18 +11,20 @@ from pathlib import Path
 import torch
 
 from taylorir.networks.checkpoint import load_checkpoint
-from taylorir.networks.released import load_released
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.variants import VARIANTS
 from taylorir.rows import WEIGHTS_FOLDER
+
+logger = logging.getLogger(__name__)
 
 
 def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> SwinIR:
     """A trained network. A variant is never given with random weights; :func:`build_model` does that.
 
     Args:
-        name: of a variant, or of other weights in ``data/weights``; a ``.safetensors`` file or a folder that
-            :func:`taylorir.training.train` wrote; or a ``.pth`` file that SwinIR's authors released.
+        name: of a variant, or of other weights in ``data/weights``; or what
+            :func:`taylorir.networks.load_checkpoint` takes: a file, or a folder of a training. A name means the
+            same in every folder: where a file or folder is called so too, that is said, and ``./name`` is it.
         device: where the network shall live.
 
     Returns:
@@ -34,14 +37,14 @@ def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu")
     name, path = os.fspath(name), Path(name)
     stored = WEIGHTS_FOLDER / f"{name}.safetensors"
     if path.name == name and stored.is_file():
+        if path.exists():
+            logger.warning("%s is the weights of this package; for what lies here, write ./%s", name, name)
         return load_checkpoint(stored, device=device)
     if name in VARIANTS and not path.exists():
         raise ValueError(
             f"there are no trained weights for {name!r} in {WEIGHTS_FOLDER}: "
             f"train them with 'taylorir train {name} --out DIR', then give DIR"
         )
-    if path.is_file() and path.suffix in (".pth", ".pt"):
-        return load_released(path).to(device)
     if path.exists():
         return load_checkpoint(path, device=device)
     if path.suffix or len(path.parts) > 1:

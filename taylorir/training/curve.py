@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -82,7 +83,12 @@ class Curve:
         write_atomic(self._path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _read_rows(path: Path, last_step: int) -> list[dict[str, float]]:
+def read_curve(folder: Path) -> pd.DataFrame:
+    """All rows that a run has written into its folder."""
+    return pd.DataFrame(_read_rows(folder / "curve.csv"), columns=list(CURVE_COLUMNS))
+
+
+def _read_rows(path: Path, last_step: float = math.inf) -> list[dict[str, float]]:
     """Whole rows up to ``last_step``; a last line that was cut short is dropped."""
     if not path.exists():
         return []

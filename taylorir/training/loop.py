@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +29,12 @@ from taylorir.networks import (
     fit_weights,
     latest_checkpoint,
     pack_state,
-    remove_leftovers,
+    remove_old_checkpoints,
     save_checkpoint,
     save_weights,
     unpack_state,
 )
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance
 from taylorir.training.config import (
     TrainConfig,
     check_same_run,
@@ -54,6 +54,7 @@ from taylorir.training.run_control import (
     gpu_utilisation,
     join_processes,
 )
+from taylorir.training.run_folder import WEIGHTS, claimed
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,11 @@ def train(
     folder = Path(out) if out is not None else None
     if folder is None and resume:
         raise ValueError("resume needs the folder of the run: out is None")
-    with join_processes(device) as processes, deferred_signals() as signals:
+    with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(join_processes(device))
+        signals = stack.enter_context(deferred_signals())
         if folder is not None and processes.is_first:
-            _claim(folder, resume)
+            stack.enter_context(claimed(folder, resume=resume))
         with exactness(config.deterministic, config.tf32, processes.device):
             images = load_training_images(config.datasets, data_root) if images is None else images
             held_out = sample_split()[1] if held_out is None else held_out
@@ -129,6 +132,7 @@ def train(
             if resume and checkpoint_files(folder):
                 run.load(latest_checkpoint(folder))
             run.loop(signals, max_minutes, progress and processes.is_first)
+            run.finish()
     if signals and run.step < config.num_iters:
         end_by(signals[0])
     return run.result()
@@ -163,7 +167,8 @@ class _Run:
         )
         self.held_out = HeldOut(held_out, config.model.upscale)
         self._build(init)
-        self.step, self.saved_step, self.seconds, self.cpu_seconds = 0, None, 0.0, 0.0
+        self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+        self.saved: dict | None = None  # the record of the last checkpoint
         self.rows = pd.DataFrame()
 
     def _build(self, init: nn.Module | None) -> None:
@@ -199,7 +204,7 @@ class _Run:
                 f"now {self.pool.fingerprint}"
             )
         unpack_state(checkpoint, self.model, self.averaged, self.optimizer, self.processes.device)
-        self.step = self.saved_step = record["step"]
+        self.saved, self.step = record, record["step"]
         self.seconds, self.cpu_seconds = record["seconds"], record["cpu_seconds"]
         if self.processes.rank:  # the stored state is the first process's
             entropy = np.random.SeedSequence((self.config.seed, self.step, self.processes.rank))
@@ -286,16 +291,29 @@ class _Run:
     def _save(self) -> None:
         if not all(torch.isfinite(parameter).all() for parameter in self.model.parameters()):
             raise ValueError(self._divergence("a weight is no longer finite"))
-        if self.folder is None or not self.processes.is_first or self.step == self.saved_step:
+        if self.folder is None or not self.processes.is_first or self.step == self._saved_step:
             return
         tensors = pack_state(self.model, self.averaged, self.optimizer, self.processes.device)
+        record = self._record()
+        with self._naming_last_good():
+            save_checkpoint(self.folder, self.step, tensors, record, keep=self.config.keep_checkpoints)
+        self.saved = record
+
+    def finish(self) -> None:
+        """Do what follows the last checkpoint of a run; a resumed one does what a killed one left undone."""
+        if self.step == self.config.num_iters and self.folder is not None and self.processes.is_first:
+            with self._naming_last_good():
+                remove_old_checkpoints(self.folder, self.step, keep=self.config.keep_checkpoints)
+                save_weights(self.folder / WEIGHTS, self.averaged, self.saved)
+
+    @property
+    def _saved_step(self) -> int | None:
+        return self.saved["step"] if self.saved else None
+
+    @contextlib.contextmanager
+    def _naming_last_good(self) -> Iterator[None]:
         try:
-            save_checkpoint(
-                self.folder, self.step, tensors, self._record(), keep=self.config.keep_checkpoints
-            )
-            self.saved_step = self.step
-            if self.step == self.config.num_iters:
-                save_weights(self.folder / "weights.safetensors", self.averaged, self._record())
+            yield
         except OSError as error:
             raise type(error)(f"{error}; {self._last_good()}") from None
 
@@ -319,13 +337,13 @@ class _Run:
     def _last_good(self) -> str:
         return (
             "nothing was saved"
-            if self.saved_step is None
-            else f"the checkpoint of step {self.saved_step} is good"
+            if self._saved_step is None
+            else f"the checkpoint of step {self._saved_step} is good"
         )
 
     def result(self) -> TrainResult:
         """What the run came to."""
-        weights = self.folder / "weights.safetensors" if self.folder else None
+        weights = self.folder / WEIGHTS if self.folder else None
         done = self.step == self.config.num_iters
         return TrainResult(
             self.averaged,
@@ -335,18 +353,3 @@ class _Run:
             self.cpu_seconds,
             weights if done else None,
         )
-
-
-def _claim(folder: Path, resume: bool) -> None:
-    """Make the folder of a run, or refuse one that holds another.
-
-    Raises:
-        ValueError: it holds a run and ``resume`` is not set.
-        OSError: it cannot be made or written to.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume and (checkpoint_files(folder) or (folder / "weights.safetensors").exists()):
-        raise ValueError(f"{folder} holds a run already: go on with --resume, or choose another folder")
-    remove_leftovers(folder)
-    write_atomic(folder / "writable", lambda file: None)
-    (folder / "writable").unlink()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
 
 from taylorir.evaluation.scores import evaluate
 from taylorir.experiments.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
@@ -17,6 +20,7 @@ from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.rows.measured import PROVENANCE_COLUMNS
 from taylorir.training.config import TrainConfig
+from tests.killed import kill_and_go_on
 
 ALL = [(tier, run) for tier in TIERS for run in runs_of(tier)]
 
@@ -68,24 +72,34 @@ def test_unknown_names_list_the_known_ones():
         find_run("paper", "x")
 
 
-@pytest.fixture
-def places(tmp_path, monkeypatch):
+SOFTMAX = build_model("swinir_tiny_x2", embed_dim=4, num_heads=2, depths=(1,)).config
+TAYLOR = dataclasses.replace(SOFTMAX, attention="taylor", position="none", window_size=16)
+CONFIG = TrainConfig(model=SOFTMAX, datasets=("T91",), crop_size=16, batch_size=1, num_iters=4,
+                     checkpoint_every=2, eval_every=2, log_every=2)  # fmt: skip
+RUNS = (
+    Run("child", ("h",), dataclasses.replace(CONFIG, model=TAYLOR), upcycled_from="parent"),
+    Run("parent", ("main",), CONFIG, keep_weights=True),
+)
+
+
+def places_in(folder: Path, images: Path) -> Places:
+    return Places(folder / "runs", folder / "results", folder / "weights", images)
+
+
+def make_images(folder: Path) -> Path:
     random = np.random.default_rng(0)
-    for folder, sizes in {"train/T91": ((40, 44), (36, 36)), "benchmarks/Set5": ((36, 30), (31, 40))}.items():
-        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name, sizes in {"train/T91": ((40, 44), (36, 36)), "benchmarks/Set5": ((36, 30), (31, 40))}.items():
+        (folder / name).mkdir(parents=True)
         for i, size in enumerate(sizes):
             image = random.integers(0, 256, (*size, 3), dtype=np.uint8)
-            write_image(tmp_path / "data" / folder / f"{i}.png", image)
-    softmax = build_model("swinir_tiny_x2", embed_dim=12, num_heads=2, depths=(1,)).config
-    taylor = dataclasses.replace(softmax, attention="taylor", position="none", window_size=16)
-    config = TrainConfig(model=softmax, datasets=("T91",), crop_size=16, batch_size=1, num_iters=4,
-                         checkpoint_every=2, eval_every=2, log_every=2)  # fmt: skip
-    runs = (
-        Run("child", ("h",), dataclasses.replace(config, model=taylor), upcycled_from="parent"),
-        Run("parent", ("main",), config, keep_weights=True),
-    )
-    monkeypatch.setitem(TIERS, "mini", runs)
-    return Places(tmp_path / "runs", tmp_path / "results", tmp_path / "weights", tmp_path / "data")
+            write_image(folder / name / f"{i}.png", image)
+    return folder
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setitem(TIERS, "mini", RUNS)
+    return places_in(tmp_path, make_images(tmp_path / "images"))
 
 
 def test_runs_are_done_once_and_their_cells_recomputed(places):
@@ -115,8 +129,7 @@ def test_runs_are_done_once_and_their_cells_recomputed(places):
 def test_a_run_that_another_process_works_on_is_left_alone(places):
     folder = places.runs / "mini"
     folder.mkdir(parents=True)
-    with (folder / "parent.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "parent.lock"):
         assert run_tier("mini", places, only=["parent"], sets=[], progress=False) == ["parent"]
     assert run_tier("mini", places, only=["parent"], sets=[], progress=False) == []
 
@@ -127,3 +140,42 @@ def test_a_run_paused_by_its_time_limit_goes_on(places, monkeypatch):
     for _ in range(3):
         assert run_tier("mini", places, sets=[], progress=False) == ["parent"]
     assert run_tier("mini", places, sets=[], progress=False) == []
+
+
+def experiment(folder: Path) -> None:
+    TIERS["mini"] = RUNS[1:]
+    places = places_in(folder, folder.parent / "images")
+    assert run_tier("mini", places, sets=["Set5"], progress=False) == []
+
+
+def test_killed_before_any_operation_on_files_an_experiment_goes_on_to_the_same_rows(tmp_path):
+    def rows(folder: Path) -> list[pd.DataFrame]:
+        clocks = [
+            "seconds", "cpu_seconds", "iterations_per_second", "data_share", "utilisation", "date", "commit",
+        ]  # fmt: skip
+        files = (folder / "results" / f"quality_mini{part}.csv" for part in ("", "_runs", "_curves"))
+        return [pd.read_csv(file).drop(columns=clocks, errors="ignore") for file in files]
+
+    make_images(tmp_path / "images")
+    folders = kill_and_go_on(experiment, tmp_path, sampled=6)
+    whole = folders.pop(0)
+    expected = load_file(whole / "weights" / "parent.safetensors")
+    assert [len(table) for table in rows(whole)] == [2, 1, 2]
+    for point, folder in folders.items():
+        for table, other in zip(rows(folder), rows(whole), strict=True):
+            assert table.equals(other), point
+        weights = load_file(folder / "weights" / "parent.safetensors")
+        assert all(torch.equal(weights[name], expected[name]) for name in expected), point
+        assert (folder / "weights" / "parent.json").exists(), point
+
+
+def test_rows_of_another_training_make_way(places):
+    options = {"only": ["parent"], "sets": ["Set5"], "progress": False}
+    run_tier("mini", places, **options)
+    tables = {path.name: pd.read_csv(path) for path in places.results.iterdir()}
+    stale = {"quality_mini.csv": {"psnr_y": 1.0}, "quality_mini_runs.csv": {"seconds": 1.0}}
+    for name, change in stale.items():  # as committed by somebody who trained it elsewhere
+        tables[name].assign(**change).to_csv(places.results / name, index=False)
+    run_tier("mini", places, **options)
+    for name, table in tables.items():
+        assert pd.read_csv(places.results / name).equals(table), name

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -38,6 +37,7 @@ from taylorir.training.config import (
 from taylorir.training.crops import HeldOut, PatchPool, load_training_images
 from taylorir.training.loop import train
 from taylorir.training.run_control import Processes, exactness
+from tests.killed import FORKS
 
 SMALL = build_model("taylorswinir_tiny_x2", embed_dim=12, num_heads=2, depths=(2,), window_size=8).config
 CONFIG = TrainConfig(
@@ -238,9 +238,6 @@ def test_a_run_stopped_by_time_goes_on_to_the_same_bits(tmp_path):
 
 
 LONG = dataclasses.replace(CONFIG, num_iters=200, eval_every=100)
-# Each run a process of its own that has torch from the start, and what torch imports for an optimiser.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["taylorir.training.loop", "torch._dynamo"])
 
 
 def go_on(folder: Path) -> None:
@@ -345,7 +342,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert checkpoints.latest_checkpoint(tmp_path).record["step"] == 1
     assert sorted(p.name for p in tmp_path.iterdir() if not p.is_dir()) == [
-        "curve.csv", "step_00000001.json", "step_00000001.safetensors",
+        ".lock", "curve.csv", "step_00000001.json", "step_00000001.safetensors",
     ]  # fmt: skip
     assert_equal(load_file(run(out=tmp_path, resume=True).weights), weights_of(run().model))
 

@@ -21,7 +21,6 @@ from .export import (
 )
 from .fitting import fit_weights as fit_weights
 from .original import as_in_original as as_in_original
-from .released import load_released as load_released
 from .swinir import (
     RSTB as RSTB,
     PatchEmbed as PatchEmbed,

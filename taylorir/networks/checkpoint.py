@@ -173,8 +173,7 @@ def load_checkpoint(path: str | os.PathLike, *, device: str | torch.device = "cp
 
     Args:
         path: a ``.safetensors`` file made by this package, a folder that ``taylorir train`` wrote, or a file
-            of official SwinIR weights, whatever wraps them: see
-            :func:`taylorir.networks.released.read_released`.
+            of official SwinIR weights under the levels and prefixes that trainers put around them.
         device: where the network shall live.
 
     Returns:

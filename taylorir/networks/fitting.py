@@ -45,8 +45,9 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | o
     """
     _check(model, weights, source)
     for name, weight in weights.items():
-        if not weight.is_floating_point() or weight.layout != torch.strided:
-            raise ValueError(f"{source} holds no weights: {name} is {weight.dtype}, {weight.layout}")
+        if not weight.is_floating_point() or weight.layout != torch.strided or weight.is_meta:
+            kind = f"{weight.dtype}, {weight.layout}, on {weight.device}"
+            raise ValueError(f"{source} holds no weights: {name} is {kind}")
         if not weight.float().isfinite().all():
             raise ValueError(f"{source} is damaged, or of a training that diverged: {name} is not finite")
     with torch.no_grad():

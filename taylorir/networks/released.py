@@ -10,7 +10,6 @@ from torch import Tensor
 
 from taylorir.networks.fitting import build_with
 from taylorir.networks.swinir import OFFICIAL_BUFFERS, SwinIR
-from taylorir.networks.tensor_files import read_tensors
 from taylorir.networks.variants import ModelConfig
 
 _FIRST = "conv_first.weight"
@@ -19,16 +18,6 @@ _UNSUPPORTED = {
     "layers.0.conv.0.weight": "the residual connection '3conv' of the large model",
     "absolute_pos_embed": "an absolute position embedding",
 }
-
-
-def load_released(path: str | os.PathLike) -> SwinIR:
-    """The network of a file of official weights, its configuration read off the shapes, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no weights of a SwinIR for classical or lightweight super-resolution.
-    """
-    return build_official(read_released(path), path)
 
 
 def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike) -> SwinIR:
@@ -41,23 +30,12 @@ def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike) -> 
     return build_with(infer_config(weights, source), learned, source).eval()
 
 
-def read_released(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of a file, under the official names.
-
-    What wraps it is taken off: levels (``params_ema``, ``state_dict``, ...) and prefixes (``module.`` of
-    parallel training, ``_orig_mod.`` of ``torch.compile``, ``net_g.`` of a trainer of several networks).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that holds no state dict, or anything but tensors.
-    """
-    return official_names(read_tensors(path)[0])
-
-
 def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network among ``weights``: what lies beside ``conv_first.weight``, without the prefix before it.
 
-    Of several networks the averaged one ("ema" in its prefix) is taken, else the first.
+    Prefixes are ``module.`` of parallel training, ``net_g.`` of a trainer of several networks, or any other;
+    ``_orig_mod.`` of ``torch.compile`` may stand anywhere. Of several networks the averaged one ("ema" in its
+    prefix) is taken, else the first.
     """
     weights = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
     prefixes = [name.removesuffix(_FIRST) for name in weights if f".{name}".endswith(f".{_FIRST}")]

@@ -23,8 +23,8 @@ def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu")
 
     Args:
         name: of a variant, or of other weights in ``data/weights``; or what
-            :func:`taylorir.networks.load_checkpoint` takes: a file, or a folder of a training. A name means the
-            same in every folder: where a file or folder is called so too, that is said, and ``./name`` is it.
+            :func:`taylorir.networks.load_checkpoint` takes: a file, or a folder of a training. A name means
+            the same wherever one is: what lies here under such a name is ``./name``, or a ``Path``.
         device: where the network shall live.
 
     Returns:
@@ -34,9 +34,9 @@ def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu")
         ValueError: none of these, a variant without weights, or weights of another architecture.
         FileNotFoundError: it looks like a path and nothing is there.
     """
-    name, path = os.fspath(name), Path(name)
+    name, path, may_be_name = os.fspath(name), Path(name), isinstance(name, str)
     stored = WEIGHTS_FOLDER / f"{name}.safetensors"
-    if path.name == name and stored.is_file():
+    if may_be_name and path.name == name and stored.is_file():
         if path.exists():
             logger.warning("%s is the weights of this package; for what lies here, write ./%s", name, name)
         return load_checkpoint(stored, device=device)

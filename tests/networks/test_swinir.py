@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir.networks import windows
-from taylorir.networks.released import infer_config, load_released, read_released
+from taylorir.networks.checkpoint import load_checkpoint
+from taylorir.networks.released import infer_config
 from taylorir.networks.swinir import PatchEmbed, PatchUnembed, SwinIR, SwinTransformerBlock
 from taylorir.networks.variants import VARIANTS, build_model
 from taylorir.networks.window_attention import sdpa
@@ -219,7 +220,7 @@ def test_released_files_load(level, tmp_path):
     assert any(key.endswith("attn_mask") for key in state)
     path = tmp_path / "weights.pth"
     torch.save(state if level is None else {level: state}, path)
-    loaded = load_released(path)
+    loaded = load_checkpoint(path)
     assert loaded.config == model.config.__class__(**(vars(model.config) | {"drop_path_rate": 0.1}))
     x = torch.rand(1, 3, 9, 5)
     with torch.no_grad():
@@ -260,20 +261,20 @@ def test_a_network_inside_another_module_loads_what_it_saved():
 
 def test_files_that_are_no_swinir_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.pth"):
-        read_released(tmp_path / "none.pth")
+        load_checkpoint(tmp_path / "none.pth")
     path = tmp_path / "bad.pth"
     path.write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match="no weights file"):
-        load_released(path)
+        load_checkpoint(path)
     torch.save({"params": {"a": 1}}, path)
     with pytest.raises(ValueError, match="no state dict"):
-        load_released(path)
+        load_checkpoint(path)
     torch.save({"conv_first.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"lacks layers\.0"):
-        load_released(path)
+        load_checkpoint(path)
     torch.save({"conv_up1.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="nearest\\+conv"):
-        load_released(path)
+        load_checkpoint(path)
 
 
 def test_stochastic_depth_rises_over_blocks_and_rests_in_evaluation():

@@ -1,5 +1,7 @@
 """A network by a name, a checkpoint, a folder or a released file: the same weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -54,3 +56,18 @@ def test_the_default_is_the_largest_taylorswinir_of_the_factor_and_its_first_see
         (folder / f"{name}.safetensors").touch()
         assert default_model(2) == best
     assert default_model(3) == "taylorswinir_s_x3"
+
+
+def test_a_name_means_the_same_where_a_folder_is_called_so(folder, tmp_path_factory, monkeypatch, caplog):
+    stored, own = build_model("swinir_tiny_x2"), build_model("swinir_tiny_x2")
+    save_weights(folder / "swinir_tiny_x2.safetensors", stored, {})
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    assert torch.equal(load_network("swinir_tiny_x2").conv_first.weight, stored.conv_first.weight)
+    assert not caplog.messages
+    save_weights(Path("swinir_tiny_x2"), own, {})
+    assert torch.equal(load_network("swinir_tiny_x2").conv_first.weight, stored.conv_first.weight)
+    line = "swinir_tiny_x2 is the weights of this package; for what lies here, write ./swinir_tiny_x2"
+    assert caplog.messages == [line]
+    for path in ("./swinir_tiny_x2", Path("swinir_tiny_x2")):
+        assert torch.equal(load_network(path).conv_first.weight, own.conv_first.weight)
+    assert caplog.messages == [line]

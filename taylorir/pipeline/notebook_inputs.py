@@ -1,33 +1,36 @@
-"""Which files a notebook depends on: itself, the modules that it imports, the data files that it names.
+"""Which files a notebook depends on: itself, its runner, the modules that it imports, the data that it reads.
 
-Found by reading the code, not by running it; the Snakefile asks, so that a change re-runs what it touches.
+Modules are found by reading the code, not by running it; data files are declared in ``notebooks/reads.yaml``.
+The Snakefile asks, so that a change re-runs what it touches.
 """
 
 from __future__ import annotations
 
 import ast
-import fnmatch
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from taylorir.pipeline.reads import declared_reads
 
 PACKAGE = "taylorir"
-DATA = ("data/*.csv", "data/results/*", "data/weights/*")
+RUNNER = f"{PACKAGE}.pipeline.run_notebook"
+ENVIRONMENT = "requirements.txt"
 
 
-def inputs_of(notebook: Path, root: Path = Path(".")) -> list[str]:
+def inputs_of(notebook: Path, parameters: Mapping[str, Any], root: Path = Path(".")) -> list[str]:
     """Paths relative to ``root``, sorted, of all that the results of a notebook depend on.
 
-    A data file counts when a string in the notebook, or in a module that it imports, is its name, its path or
-    its stem; the fields of an f-string stand for any text. A pattern of fewer than three letters of its own,
-    as in ``folder.glob("*")``, names nothing.
+    Args:
+        notebook: relative to ``root``.
+        parameters: all of the notebook's.
+        root: of the checkout.
     """
-    trees = [ast.parse(_code_of(root / notebook))]
-    modules = _reached(trees[0], root)
-    trees += [ast.parse(path.read_text(encoding="utf-8")) for path in modules]
-    patterns = {pattern for tree in trees for pattern in _string_patterns(tree)}
-    data = [path for glob in DATA for path in root.glob(glob) if path.is_file() and _is_named(path, patterns)]
-    return sorted({str(notebook), *(str(path.relative_to(root)) for path in (*modules, *data))})
+    tree = ast.parse(_code_of(root / notebook))
+    modules = _reached([*imported_modules(tree), RUNNER], root)
+    data = declared_reads(notebook, parameters, root)
+    return sorted({str(notebook), ENVIRONMENT, *(str(path.relative_to(root)) for path in modules), *data})
 
 
 def imported_modules(tree: ast.AST, package: str = PACKAGE) -> Iterator[str]:
@@ -50,10 +53,10 @@ def _code_of(notebook: Path) -> str:
     return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
 
 
-def _reached(tree: ast.AST, root: Path) -> set[Path]:
-    """Source files of the package that a tree imports, and what these import."""
+def _reached(modules: list[str], root: Path) -> set[Path]:
+    """Source files of the modules, and of what these import."""
     found: set[Path] = set()
-    waiting = list(imported_modules(tree))
+    waiting = list(modules)
     while waiting:
         for path in _files_of(waiting.pop(), root):
             if path not in found:
@@ -82,23 +85,3 @@ def public_names(stub: Path) -> dict[str, str]:
         if isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
     }
-
-
-def _string_patterns(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            text = node.value
-        elif isinstance(node, ast.JoinedStr):
-            text = "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
-        else:
-            continue
-        if "*" not in text or len(text.replace("*", "")) >= 3:
-            yield text
-
-
-def _is_named(path: Path, patterns: set[str]) -> bool:
-    names = (path.name, path.stem, f"{path.parent.name}/{path.name}", f"data/{path.parent.name}/{path.name}")
-    return any(
-        name in patterns or any("*" in p and fnmatch.fnmatch(name, p) for p in patterns if "\n" not in p)
-        for name in names
-    )

@@ -11,26 +11,32 @@ notebook that failed), and the output path holds a whole notebook or what it hel
 from __future__ import annotations
 
 import argparse
-import ast
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
+import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from taylorir.pipeline import reads
+from taylorir.pipeline.build import end_with_parent
+from taylorir.pipeline.parameters import PRESETS, check_parameters, declared_parameters, parse_value
+from taylorir.rows import cpu_name, git_commit, part_path, sweep_parts
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from nbformat import NotebookNode
 
-PRESETS = ("smoke", "cpu", "paper")
+MINUTES = {"smoke": 5, "cpu": 30, "paper": 24 * 60}  # that a notebook, and each of its cells, may take
+SOCKET_PATH_BYTES = 103  # that every system takes
 VERSIONS_SHOWN = ("torch", "numpy", "pandas", "scikit-image", "matplotlib", "papermill")
 
 
@@ -38,62 +44,13 @@ class NotebookError(RuntimeError):
     """A notebook failed, or stopped before its last cell."""
 
 
-def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
-    """The parameters and their defaults, out of the cell tagged ``parameters``.
-
-    Raises:
-        ValueError: if there is not exactly one such cell, or a line of it is not ``name = JSON value``.
-    """
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise ValueError(f"notebook: {len(cells)} cells are tagged 'parameters', expected one")
-    defaults = {}
-    for statement in ast.parse(cells[0].source).body:
-        simple = isinstance(statement, ast.Assign) and len(statement.targets) == 1
-        if not simple or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f"parameters cell: expected 'name = value', got {ast.unparse(statement)!r}")
-        try:
-            defaults[statement.targets[0].id] = ast.literal_eval(statement.value)
-        except ValueError:
-            raise ValueError(f"parameters cell: {ast.unparse(statement)!r} is not a JSON value") from None
-    return defaults
-
-
-def check_parameters(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], *, notebook: str = "notebook"
-) -> None:
-    """Refuse a parameter that the notebook does not have, or whose type is not that of its default.
-
-    An int may stand for a float; a default of ``None`` takes anything.
-
-    Raises:
-        ValueError: for an unknown name or preset.
-        TypeError: for another type.
-    """
-    for name, value in given.items():
-        if name not in defaults:
-            raise ValueError(f"{notebook}: unknown parameter {name!r}; it has {', '.join(defaults)}")
-        wanted = defaults[name]
-        if wanted is not None and not _same_type(value, wanted):
-            raise TypeError(
-                f"{notebook}: parameter {name} is {value!r} ({type(value).__name__}), "
-                f"expected {type(wanted).__name__} as in {wanted!r}"
-            )
-    preset = given.get("preset", defaults.get("preset"))
-    if preset not in PRESETS:
-        raise ValueError(f"{notebook}: preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-
-
-def _same_type(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list) and isinstance(value, list):
-        return not wanted or all(any(_same_type(item, example) for example in wanted) for item in value)
-    if isinstance(wanted, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(wanted)
-
-
 def run_notebook(
-    source: Path, target: Path, parameters: Mapping[str, Any] | None = None, *, threads: int = 1
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    threads: int = 1,
+    cell_minutes: float | None = None,
 ) -> float:
     """Execute ``source`` and write it to ``target`` if, and only if, every code cell ran without an error.
 
@@ -102,6 +59,7 @@ def run_notebook(
         target: where the executed notebook appears, at once and whole.
         parameters: values by name; checked by ``check_parameters``.
         threads: how many threads the kernel's PyTorch, BLAS and OpenMP may use.
+        cell_minutes: that a cell may take; by default what ``MINUTES`` says of the preset.
 
     Returns:
         The seconds that the cells took.
@@ -109,25 +67,25 @@ def run_notebook(
     Raises:
         FileNotFoundError: if there is no such notebook.
         ValueError, TypeError: for wrong parameters, before anything is run.
-        NotebookError: if a cell failed, or the kernel stopped before the last one.
+        NotebookError: if a cell failed or took too long, or the kernel stopped before the last one.
     """
     if not source.is_file():
         raise FileNotFoundError(f"{source}: no such notebook")
     papermill, nbformat = _notebook_tools()
+    defaults = declared_parameters(nbformat.read(source, as_version=4))
     parameters = dict(parameters or {})
-    check_parameters(
-        parameters, declared_parameters(nbformat.read(source, as_version=4)), notebook=source.name
-    )
+    check_parameters(parameters, defaults, notebook=source.name)
+    if cell_minutes is None:
+        cell_minutes = MINUTES[(defaults | parameters)["preset"]]
 
     target.parent.mkdir(parents=True, exist_ok=True)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
     started = time.perf_counter()
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{source.stem}.", dir=target.parent) as folder,
-        tempfile.TemporaryDirectory(prefix="kernel.") as sockets,
-    ):
-        part = Path(folder) / target.name
+    with _hidden_folder(target.parent) as folder, _kernel_sockets() as sockets:
+        part, trace = folder / target.name, folder / "reads"
+        trace.touch()
+        os.environ[reads.TRACE_VARIABLE] = str(trace.resolve())
         try:
             papermill.execute_notebook(
                 source,
@@ -136,16 +94,22 @@ def run_notebook(
                 kernel_name="python3",
                 request_save_on_cell_execute=False,
                 progress_bar=_progress(source.stem),
-                config=_kernel_sockets(Path(sockets)),
+                execution_timeout=max(1, round(60 * cell_minutes)),
+                extra_arguments=[f"--ext={reads.__name__}"],
+                config=sockets,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookError(f"{source.name}: In [{error.exec_count}] failed\n{error}") from None
+        except TimeoutError as error:  # nbclient.exceptions.CellTimeoutError
+            reason = f"{source.name}: a cell took more than {cell_minutes:g} minutes: {error}"
+            raise NotebookError(reason) from None
         except RuntimeError as error:  # nbclient.exceptions.DeadKernelError
             raise NotebookError(f"{source.name}: the kernel stopped before the last cell: {error}") from None
         executed = nbformat.read(part, as_version=4)
         check_complete(executed, notebook=source.name)
         seconds = time.perf_counter() - started
         _prepare_for_book(executed, source, seconds=seconds, threads=threads)
+        executed.metadata["taylorir"]["reads"] = reads.traced_reads(trace)
         nbformat.write(executed, part)
         os.replace(part, target)
     return seconds
@@ -194,8 +158,6 @@ def check_complete(executed: NotebookNode, *, notebook: str = "notebook") -> Non
 
 def _prepare_for_book(executed: NotebookNode, source: Path, *, seconds: float, threads: int) -> None:
     """Fold the code, drop what differs by machine only, and say how the notebook was run."""
-    from taylorir.rows import cpu_name, git_commit
-
     for cell in executed.cells:
         if cell.cell_type != "code":
             continue
@@ -223,13 +185,33 @@ def _prepare_for_book(executed: NotebookNode, source: Path, *, seconds: float, t
     }
 
 
-def _kernel_sockets(folder: Path) -> Any:
-    """Kernels talk over sockets in a folder of their own: no ports that two jobs could both take."""
+@contextlib.contextmanager
+def _hidden_folder(place: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, as are those that killed runners left in the same place."""
+    sweep_parts(place)
+    folder = part_path(place)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _kernel_sockets() -> Iterator[Any]:
+    """Kernels talk over sockets in a folder of their own: no ports that two jobs could both take.
+
+    The path of a socket is short. Where no folder for it is, ports have to do.
+    """
     from traitlets.config import Config
 
-    if sys.platform == "win32":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "k")}})
+    for place in (Path(tempfile.gettempdir()), Path("/tmp")):
+        fits = len(os.fsencode(part_path(place) / "k-5")) <= SOCKET_PATH_BYTES
+        if sys.platform != "win32" and fits and os.access(place, os.W_OK | os.X_OK):
+            with _hidden_folder(place) as folder:
+                yield Config({"KernelManager": {"transport": "ipc", "ip": str(folder / "k")}})
+            return
+    yield Config()
 
 
 def _progress(name: str) -> dict[str, Any]:
@@ -250,12 +232,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--cell-minutes", type=float, help="a cell that takes longer is ended")
+    parser.add_argument("--parent", type=int, help="end with the process of this number, which started this")
     options = parser.parse_args(arguments)
-    parameters = {name: yaml.safe_load(value) for name, value in options.p}
-    if options.preset is not None:
-        parameters["preset"] = options.preset
     try:
-        seconds = run_notebook(options.source, options.target, parameters, threads=options.threads)
+        parameters = {name: parse_value(value) for name, value in options.p}
+        if options.preset is not None:
+            parameters["preset"] = options.preset
+        if options.parent is not None:
+            end_with_parent(options.parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        seconds = run_notebook(
+            options.source,
+            options.target,
+            parameters,
+            threads=options.threads,
+            cell_minutes=options.cell_minutes,
+        )
     except (ValueError, TypeError, OSError) as error:
         print(f"run_notebook: error: {error}", file=sys.stderr)
         return 2
@@ -266,5 +258,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _end(number: int, _frame: object) -> None:
+    """End by a signal as by an exception: what is half-done is removed on the way."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

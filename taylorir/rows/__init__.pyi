@@ -1,5 +1,10 @@
 from .committed import read_rows as read_rows
-from .files import one_line as one_line, write_atomic as write_atomic
+from .files import (
+    one_line as one_line,
+    part_path as part_path,
+    sweep_parts as sweep_parts,
+    write_atomic as write_atomic,
+)
 from .folders import (
     DATA_FOLDER as DATA_FOLDER,
     RESULTS_FOLDER as RESULTS_FOLDER,
@@ -7,6 +12,7 @@ from .folders import (
 )
 from .measured import (
     PROVENANCE_COLUMNS as PROVENANCE_COLUMNS,
+    commit_of as commit_of,
     cpu_name as cpu_name,
     git_commit as git_commit,
     provenance as provenance,

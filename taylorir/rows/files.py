@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import os
+import platform
+import re
+import secrets
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_PART = re.compile(r"\.taylorir-(?P<host>.+)-(?P<pid>\d+)-(?P<run>[0-9a-f]{8})-\d+\.part")
+_RUN = secrets.token_hex(4)  # process numbers come back: a container that starts again often has the same
+_COUNT = itertools.count()
+
 
 def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Write through a hidden neighbour that is renamed when complete and removed when anything fails.
+    """Write through a hidden neighbour that is renamed when it is complete and on the disk.
+
+    The neighbour is removed when anything fails; when the process is killed, the first write to the folder by
+    a later process removes it.
 
     Args:
-        path: the file to be.
+        path: the file to be; its name may be as long as the file system allows.
         write: called with the open binary file.
 
     Raises:
@@ -21,20 +35,60 @@ def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -
         ValueError: ``write`` refused the content.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _sweep_once(path.parent)
+    partial = part_path(path.parent)
     try:
-        try:
-            with partial.open("wb") as file:
-                write(file)
-            os.replace(partial, path)
-        except OSError as error:
-            reason = error.strerror or one_line(error)
-            raise type(error)(f"cannot write {path}: {reason}") from None
-        except (ValueError, struct.error) as error:
-            raise ValueError(f"cannot write {path}: {one_line(error)}") from None
+        with partial.open("xb") as file:  # new, and through no link
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise _named(error, path) from error
+    except (ValueError, struct.error) as error:
+        raise ValueError(f"cannot write {path}: {one_line(error)}") from error
     finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it would hide the error that led here
+            partial.unlink()
+
+
+def part_path(folder: Path) -> Path:
+    """A hidden name in a folder for what this process makes there and is not done with, new at each call."""
+    host = re.sub(r"[^\w.]", "_", platform.node())[:24]
+    return folder / f".taylorir-{host}-{os.getpid()}-{_RUN}-{next(_COUNT)}.part"
+
+
+def sweep_parts(folder: Path) -> None:
+    """Remove what processes of this machine that are no more left under a :func:`part_path` of a folder."""
+    import psutil
+
+    mine = _PART.fullmatch(part_path(folder).name)
+    try:
+        names = os.listdir(folder)
+    except OSError:  # the write that follows says what is wrong with the folder
+        return
+    for name in names:
+        part = _PART.fullmatch(name)
+        if not part or part["host"] != mine["host"] or part["run"] == mine["run"]:
+            continue
+        if part["pid"] != mine["pid"] and psutil.pid_exists(int(part["pid"])):
+            continue
+        shutil.rmtree(folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(folder / name)
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    sweep_parts(folder)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The error, with its number and so with its class, in words about ``path``."""
+    reason = f"cannot write {path}: {error.strerror or one_line(error)}"
+    named = type(OSError(error.errno, ""))(reason) if error.errno else OSError(reason)
+    named.errno = error.errno
+    return named
 
 
 def one_line(error: BaseException) -> str:

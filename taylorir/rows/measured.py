@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 import platform
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import taylorir
 
 if TYPE_CHECKING:
     import torch
@@ -63,20 +67,34 @@ def cpu_name() -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """Short hash of the checked-out commit; ``+`` if this package differs from it, ``unknown`` outside git.
+    """Short hash of the commit that this package is checked out at, ``+`` if the package differs from it.
 
-    Rows that a measurement writes beside the package do not count: they are not what measured.
+    Only where the package lies in a checkout of this project: installed into an environment, or copied into
+    another project, it says its version, as ``v0.1.0``. Rows that a measurement writes beside the package do
+    not count as a difference: they are not what measured.
     """
-    root = Path(__file__).resolve().parents[1]
+    return commit_of(Path(__file__).resolve().parents[2]) or f"v{taylorir.__version__}"
+
+
+def commit_of(root: Path) -> str | None:
+    """The commit of a checkout of this project; None where ``root`` is none."""
+    project = root / "pyproject.toml"
     try:
+        name = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"]
+        top = Path(_git("rev-parse", "--show-toplevel", cwd=root))
+        if name != "taylorir" or top.resolve() != root.resolve():
+            return None
+        _git("ls-files", "--error-unmatch", "taylorir/__init__.py", cwd=root)
         commit = _git("rev-parse", "--short=10", "HEAD", cwd=root)
-        dirty = _git("status", "--porcelain", "--", ".", cwd=root)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        dirty = _git("status", "--porcelain", "--", "taylorir", cwd=root)
+    except (OSError, KeyError, ValueError, subprocess.CalledProcessError):
+        return None
     return commit + ("+" if dirty else "")
 
 
 def _git(*arguments: str, cwd: Path) -> str:
+    # a hook of git has variables that point git at its repository, whatever the folder
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return subprocess.run(
-        ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True
+        ["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True, encoding="utf-8"
     ).stdout.strip()

@@ -1,95 +1,23 @@
-"""Notebooks run whole or not at all, with parameters that they have, and only those that a change touches."""
+"""Notebooks run whole or not at all, and say how they ran."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook
 
-from taylorir.pipeline.notebook_inputs import inputs_of
-from taylorir.pipeline.run_notebook import (
-    NotebookError,
-    check_complete,
-    check_parameters,
-    declared_parameters,
-    main,
-    run_notebook,
-)
+from taylorir.pipeline.run_notebook import NotebookError, check_complete, main, run_notebook
+from tests.pipeline.notebooks import write_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULTS = {
-    "preset": "cpu",
-    "seed": 0,
-    "rate": 1.0,
-    "windows": [8, 16],
-    "name": "x",
-    "check": False,
-    "free": None,
-}
-
-
-def write_notebook(path: Path, *sources: str) -> Path:
-    cells = [
-        new_markdown_cell("# A question"),
-        new_code_cell('preset = "cpu"\nseed = 0', metadata={"tags": ["parameters"]}),
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = new_notebook(cells=[*cells, *map(new_code_cell, sources)], metadata={"kernelspec": kernel})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)
-    return path
-
-
-# --- parameters -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {},
-        {"seed": 3},
-        {"rate": 2},
-        {"rate": 2.5},
-        {"windows": [48]},
-        {"check": True},
-        {"free": [1]},
-        {"preset": "smoke"},
-    ],
-)
-def test_parameters_of_the_right_type_pass(given):
-    check_parameters(given, DEFAULTS)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        ({"sead": 3}, ValueError, "unknown parameter 'sead'; it has preset, seed"),
-        ({"seed": 3.0}, TypeError, r"seed is 3.0 \(float\), expected int"),
-        ({"seed": True}, TypeError, r"seed is True \(bool\)"),
-        ({"rate": "1e-5"}, TypeError, "rate is '1e-5'"),
-        ({"windows": 48}, TypeError, "windows is 48"),
-        ({"windows": ["48"]}, TypeError, "windows"),
-        ({"check": 1}, TypeError, "check is 1"),
-        ({"preset": "smoky"}, ValueError, "preset is 'smoky', expected one of smoke, cpu, paper"),
-    ],
-)
-def test_parameters_that_are_unknown_or_mistyped_are_refused(given, error, message):
-    with pytest.raises(error, match=message):
-        check_parameters(given, DEFAULTS)
-
-
-def test_declared_parameters_are_read_across_lines_and_must_be_literal():
-    cell = new_code_cell("windows = [\n    8,\n    48,\n]\nrate = 1e-5", metadata={"tags": ["parameters"]})
-    assert declared_parameters(new_notebook(cells=[cell])) == {"windows": [8, 48], "rate": 1e-5}
-    cell.source = "rate = 1 / 3"
-    with pytest.raises(ValueError, match="not a JSON value"):
-        declared_parameters(new_notebook(cells=[cell]))
-    with pytest.raises(ValueError, match="0 cells"):
-        declared_parameters(new_notebook())
 
 
 @pytest.mark.parametrize(("name", "value"), [("sead", "1"), ("seed", "1.5"), ("preset", "smoky")])
@@ -163,64 +91,60 @@ def test_a_picture_without_a_text_a_lost_one_and_a_doubled_one_are_seen(alt, sho
         check_complete(new_notebook(cells=[cell]))
 
 
-# --- what a change touches --------------------------------------------------------------------------
+def test_a_value_that_is_none_is_one_line_and_exit_code_2(tmp_path, capsys):
+    source = write_notebook(tmp_path / "01_a.ipynb")
+    assert main([str(source), str(tmp_path / "out.ipynb"), "-p", "seed", "["]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_notebook_depends_on_what_it_imports_and_on_the_data_that_it_names(tmp_path):
-    package = tmp_path / "taylorir"
-    package.mkdir()
-    files = {
-        "__init__": "",
-        "top": "from taylorir import middle",
-        "middle": "def f():\n    import taylorir.low",
-        "low": "FILES = sorted(folder.glob('*'))",  # names no file, though it would match each
-    }
-    for name, text in {**files, "other": "", "rows": "F = 'data/results/memory.csv'"}.items():
-        (package / f"{name}.py").write_text(text)
-    for name in (
-        "results/memory.csv",
-        "results/bicubic.csv",
-        "weights/a_seed1.safetensors",
-        "weights/b.safetensors",
-    ):
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / name).touch()
-    name = Path("notebooks/01_a.ipynb")
-    write_notebook(tmp_path / name, "%matplotlib inline\nfrom taylorir.top import f\nx = f'{f}_seed{seed}'")
-    modules = [f"taylorir/{module}.py" for module in ("__init__", "low", "middle", "top")]
-    assert inputs_of(name, tmp_path) == ["data/weights/a_seed1.safetensors", str(name), *modules]
-    write_notebook(tmp_path / name, "from taylorir import rows\ny = 'bicubic.csv'")
-    data = [f"data/results/{table}.csv" for table in ("bicubic", "memory")]
-    assert inputs_of(name, tmp_path) == [*data, str(name), "taylorir/__init__.py", "taylorir/rows.py"]
+# --- what does not end by itself ------------------------------------------------------------------------
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-j2", *arguments]
-    return subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
-    )
+def test_a_cell_that_hangs_has_a_limit(tmp_path):
+    path = write_notebook(tmp_path / "01_a.ipynb", "import time\nwhile True:\n    time.sleep(0.1)")
+    with pytest.raises(NotebookError, match=r"01_a\.ipynb: a cell took more than 0\.0166667 minutes"):
+        run_notebook(path, tmp_path / "out" / "01_a.ipynb", cell_minutes=1 / 60)
+    assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_pipeline_resumes_after_a_failure_and_runs_only_what_changed(tmp_path):
-    (tmp_path / "book").mkdir()
-    write_notebook(tmp_path / "notebooks" / "01_a.ipynb", "print('a')")
-    write_notebook(tmp_path / "notebooks" / "02_b.ipynb", "raise ValueError")
-    targets = [f"book/_executed/{name}.ipynb" for name in ("01_a", "02_b")]
-    first = snakemake(tmp_path, "--keep-going", *targets)
-    assert first.returncode == 1 and "02_b.ipynb: In [3] failed" in first.stdout
-    assert [(tmp_path / target).exists() for target in targets] == [True, False]
-
-    before = (tmp_path / targets[0]).stat().st_mtime_ns
-    write_notebook(tmp_path / "notebooks" / "02_b.ipynb", "print('b')")
-    second = snakemake(tmp_path, *targets)
-    assert second.returncode == 0, second.stdout
-    assert (tmp_path / targets[1]).exists() and (tmp_path / targets[0]).stat().st_mtime_ns == before
-    assert "Nothing to be done" in snakemake(tmp_path, "-n", *targets).stdout
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def test_the_pipeline_refuses_what_it_does_not_know(tmp_path):
-    (tmp_path / "book").mkdir()
-    wrong = ("preset=smoky", "sead=1", "parameters={07_none: {seed: 1}}")
-    result = snakemake(tmp_path, "-n", "--config", *wrong)
-    assert result.returncode == 1 and "Traceback" not in result.stdout
-    assert "unknown config key sead, notebook 07_none, preset smoky" in result.stdout
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_runner_that_is_ended_leaves_no_kernel_and_no_hidden_notebook(tmp_path, number):
+    hangs = "import time\nopen('started', 'w').close()\ntime.sleep(1000)"
+    path = write_notebook(tmp_path / "01_a.ipynb", hangs)
+    target, sockets = tmp_path / "out" / "01_a.ipynb", tmp_path / "t"
+    sockets.mkdir()
+    command = [sys.executable, "-m", "taylorir.pipeline.run_notebook", str(path), str(target)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(sockets)}
+    runner = psutil.Popen(command, cwd=tmp_path, env=environment)
+    try:
+        while not (tmp_path / "started").exists():
+            assert runner.poll() is None
+            time.sleep(0.1)
+        kernels = runner.children(recursive=True)
+        runner.send_signal(number)
+        assert runner.wait(60) != 0
+        while any(map(is_alive, kernels)):
+            time.sleep(0.1)
+    finally:
+        if runner.poll() is None:
+            runner.kill()
+    if number == signal.SIGKILL:  # nothing could be removed; the next start does
+        assert len(list(target.parent.iterdir())) == 1
+        write_notebook(path, "print(1)")
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+        assert [file.name for file in target.parent.iterdir()] == ["01_a.ipynb"]
+    else:
+        assert not list(target.parent.iterdir())
+    assert not [file for file in sockets.iterdir() if file.name.startswith(".taylorir")]
+
+
+def test_a_long_folder_for_temporary_files_is_no_matter(tmp_path, monkeypatch):
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    run_notebook(write_notebook(tmp_path / "01_a.ipynb", "print(1)"), tmp_path / "out.ipynb")
+    assert (tmp_path / "out.ipynb").exists() and not list(long.iterdir())

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from taylorir.pipeline.notebook_inputs import imported_modules, public_names
-from taylorir.pipeline.run_notebook import PRESETS, check_parameters, declared_parameters
+from taylorir.pipeline.parameters import PRESETS, check_parameters, declared_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {

@@ -69,7 +69,7 @@ def test_a_folder_of_broken_pictures_goes_through_the_command(tmp_path):
             (source / name).unlink()
             large += 1
     torch.manual_seed(0)
-    save_weights(tmp_path / "tiny.safetensors", build_model("swinir_tiny_x2"))
+    save_weights(tmp_path / "tiny.safetensors", build_model("swinir_tiny_x2"), {})
     started = time.monotonic()
     command = ["upscale", source, target, "--model", tmp_path / "tiny.safetensors", "--quiet"]
     done = subprocess.run(

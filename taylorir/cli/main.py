@@ -7,14 +7,19 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taylorir.cli.benchmark import benchmark_app, usable_device
 from taylorir.cli.data import DataRoot, data_app
+from taylorir.rows import is_out_of_memory
+
+if TYPE_CHECKING:
+    from torch import nn
 
 UPSCALES = (2, 3, 4, 8)
+DEFAULT_UPSCALE = 2  # of bicubic, and where no model is named
 
 app = typer.Typer(
     help="TaylorShift attention in SwinIR: train, evaluate, upscale pictures, measure cost.",
@@ -26,7 +31,10 @@ app = typer.Typer(
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
 
-Upscale = Annotated[int, typer.Option(help="Factor: 2, 3, 4 or 8.")]
+Upscale = Annotated[
+    int | None,
+    typer.Option(help="Factor: 2, 3, 4 or 8. Default: the model's own; 2 for bicubic or without a model."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Tile = Annotated[str, typer.Option(help='LR pixels a side, "auto" (from the memory), or "none".')]
 Overlap = Annotated[
@@ -36,7 +44,11 @@ Overlap = Annotated[
     ),
 ]
 Memory = Annotated[
-    str | None, typer.Option(help="Memory that the process may take with --tile auto, e.g. 2GiB.")
+    str | None,
+    typer.Option(
+        help="Memory that the process may take, e.g. 2GiB (or, on a GPU, the network). "
+        "Default: half of what is free, for --tile auto."
+    ),
 ]
 Ensemble = Annotated[
     bool, typer.Option("--self-ensemble", help="Average over the eight flips and rotations.")
@@ -76,11 +88,7 @@ def _fail(message: str) -> None:
 
 def _reason(error: Exception) -> str | None:
     """One line for a user's error; None for what must be a mistake in the program."""
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "not enough memory" in str(error)
-    ):
+    if is_out_of_memory(error):
         return "out of memory; try --tile auto with --memory, or a smaller --tile or batch"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
@@ -95,7 +103,7 @@ def evaluate(
     dataset: Annotated[
         list[str] | None, typer.Option(help="Set to measure on; may be repeated. Default: samples_held_out.")
     ] = None,
-    upscale: Upscale = 2,
+    upscale: Upscale = None,
     data_root: DataRoot = None,
     tile: Tile = "none",
     overlap: Overlap = None,
@@ -123,6 +131,7 @@ def evaluate(
             raise ValueError(f"--out must be a .csv file, not {out}")
         check_writable(out)
     network = load_model(model, device=usable_device(device))
+    upscale = _factor(network, upscale)
     frames = []
     for name in names:
         rows = measure(
@@ -153,7 +162,7 @@ def evaluate(
 def upscale(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of pictures.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The result, or a folder for the results.")],
-    upscale: Upscale = 2,
+    upscale: Upscale = None,
     model: Annotated[
         str | None,
         typer.Option(help="As in evaluate. Default: the best weights in data/weights for the factor."),
@@ -174,6 +183,7 @@ def upscale(
     """
     _check_upscale(upscale)
     from taylorir.evaluation import (
+        check_source,
         check_target,
         load_model,
         parse_memory,
@@ -187,15 +197,15 @@ def upscale(
     tile_size = _tile(tile)
     if memory is not None:
         parse_memory(memory)
-    if not source.exists():
-        raise FileNotFoundError(f"no such file or folder: {source}")
     if not source.is_dir():
         target = target / f"{source.stem}{suffix}" if target.is_dir() else target
+        check_source(source)
         open_picture(source)
         check_target(source, target)
     where = usable_device(device)
-    name = model or default_model(upscale)
+    name = model or default_model(upscale or DEFAULT_UPSCALE)
     network = load_model(name, device=where)
+    upscale = _factor(network, upscale)
     if precision == "auto":
         precision = "bfloat16" if where.startswith("cuda") else "float32"
 
@@ -214,6 +224,11 @@ def upscale(
         )
 
     typer.echo(f"model: {name}")
+    if upscale >= 4:
+        from taylorir.evaluation import expectation
+
+        if hint := expectation(name, upscale):
+            typer.echo(f"note: {hint}")
     if not source.is_dir():
         started = time.monotonic()
         for note in one(source, target):
@@ -321,9 +336,15 @@ def export(
         raise ValueError(f"{target} differs from PyTorch by more than {TOLERANCE:g}")
 
 
-def _check_upscale(upscale: int) -> None:
-    if upscale not in UPSCALES:
+def _check_upscale(upscale: int | None) -> None:
+    if upscale not in (None, *UPSCALES):
         raise ValueError(f"--upscale must be 2, 3, 4 or 8, not {upscale}")
+
+
+def _factor(network: nn.Module | str, asked: int | None) -> int:
+    from taylorir.evaluation import check_upscale
+
+    return check_upscale(network, DEFAULT_UPSCALE if asked is None and isinstance(network, str) else asked)
 
 
 def _tile(text: str) -> int | str | None:

@@ -235,7 +235,7 @@ def exported_difference(
         (height, width) -> largest absolute difference, the range of the image being 0..1.
 
     Raises:
-        ValueError: an ONNX file without the package ``onnxruntime``.
+        ValueError: an ONNX file without the package ``onnxruntime``; NaN or infinity comes out.
     """
     path = Path(path)
     if path.suffix == ".onnx":
@@ -254,4 +254,6 @@ def exported_difference(
         lr = torch.rand(1, 3, *size, generator=generator)
         with torch.no_grad():
             differences[size] = float((run(lr) - model(lr)).abs().max())
+        if not math.isfinite(differences[size]):  # NaN is no agreement: no comparison with a bound finds it
+            raise ValueError(f"{path}: NaN or infinity comes of an image of {size[0]}x{size[1]} pixels")
     return differences

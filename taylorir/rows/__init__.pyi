@@ -1,4 +1,5 @@
 from .committed import read_rows as read_rows
+from .errors import is_out_of_memory as is_out_of_memory
 from .files import (
     one_line as one_line,
     part_path as part_path,

@@ -82,7 +82,7 @@ def folder(tmp_path):
         ("evaluate bicubic --out {}/rows.txt", "must be a .csv file"),
         ("evaluate bicubic --out {}/none/rows.csv", "cannot write {}/none/rows.csv"),
         ("evaluate bicubic --device cuda:77", "--device cuda:77 cannot be used"),
-        ("upscale {}/none.png {}/o.png", "no such file or folder"),
+        ("upscale {}/none.png {}/o.png", "no such file: {}/none.png"),
         ("upscale {}/text.png {}/o.png --model bicubic", "text.png is not an image"),
         ("upscale {}/cut.jpg {}/o.png --model bicubic", "cut.jpg is damaged or cut short"),
         ("upscale {}/small.png {}/o.png --model bicubic", "7x5 pixels; at least 8x8"),
@@ -141,9 +141,16 @@ def test_no_permission(run, folder, read_only):
         assert sorted(path.name for path in locked.iterdir()) == ["benchmarks", "good.png"]
 
 
-def test_out_of_memory_is_said(run, folder, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ..."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: ..."),
+    ],
+)
+def test_out_of_memory_is_said(run, folder, monkeypatch, error):
     def exhaust(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+        raise error
 
     monkeypatch.setattr("taylorir.evaluation.files.super_resolve", exhaust)
     code, _, err = run("upscale", folder / "good.png", folder / "o.png", "--model", "bicubic")
@@ -245,6 +252,32 @@ def test_results_of_the_same_name_do_not_replace_each_other(run, tmp_path):
     write_image(tmp_path / "a.jpg", noise(9, 9, 3))
     code, _, _ = run("upscale", tmp_path, tmp_path / "out", "--model", "bicubic")
     assert code == 0 and sorted(f.name for f in (tmp_path / "out").iterdir()) == ["a_jpg.png", "a_png.png"]
+
+
+def test_the_factor_is_the_models_own(run, folder, monkeypatch):
+    torch.manual_seed(0)
+    save_weights(folder / "three.safetensors", build_model("swinir_tiny_x2", upscale=3), {})
+    for arguments, side in (
+        (("--model", folder / "three.safetensors"), 72),
+        (("--model", folder / "tiny.safetensors"), 48),
+        (("--model", "bicubic"), 48),
+        (("--model", "bicubic", "--upscale", 4), 96),
+    ):
+        code, _, _ = run("upscale", folder / "good.png", folder / "o.png", *arguments)
+        assert code == 0 and read_image(folder / "o.png").shape[1] == side
+    columns = ["psnr_y", "ssim_y", "seconds"]
+    monkeypatch.setattr(
+        "taylorir.evaluation.evaluate", lambda *_, **__: pd.DataFrame([[1] * 3], columns=columns)
+    )
+    code, out, _ = run("evaluate", folder / "three.safetensors")
+    assert code == 0 and out.startswith("samples_held_out x3: 1 images")
+
+
+def test_at_x4_the_command_says_what_to_expect(run, folder, monkeypatch):
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", lambda *_, **__: noise(8, 8, 3))
+    for upscale, said in ((4, True), (2, False)):
+        code, out, _ = run("upscale", folder / "good.png", folder / "o.png", "--upscale", upscale)
+        assert code == 0 and ("\nnote: at x4 this network is " in out) == said
 
 
 def test_jpeg_cannot_hold_transparency(run, tmp_path):

@@ -88,6 +88,15 @@ def test_onnx_has_free_sizes(name, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
 
 
+def test_nan_is_no_agreement(tmp_path, monkeypatch):
+    model = network()
+    nn.init.constant_(model.conv_first.bias, float("nan"))
+    exported = type("Program", (), {"module": lambda self: model})()
+    monkeypatch.setattr(torch.export, "load", lambda path: exported)
+    with pytest.raises(ValueError, match=r"network\.pt2: NaN or infinity comes of an image of 48x48 pixels"):
+        export.exported_difference(model, tmp_path / "network.pt2")
+
+
 def test_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"path: got 'network\.pth', expected a name that ends in \.pt2 or"):
         export.export_network(network(), tmp_path / "network.pth")

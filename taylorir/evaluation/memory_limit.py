@@ -103,7 +103,7 @@ def peak_resident_memory() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak) * 1024
+        return max(int(peak) * 1024, resident_memory())  # the kernel notes the peak now and then
     memory = psutil.Process().memory_info()
     return getattr(memory, "peak_wset", memory.rss)
 

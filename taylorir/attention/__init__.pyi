@@ -7,4 +7,5 @@ from .operator import (
 from .reference import (
     softmax_attention as softmax_attention,
     taylor_direct as taylor_direct,
+    taylor_sums as taylor_sums,
 )

@@ -35,8 +35,8 @@ def taylor_efficient(
 ) -> Tensor:
     """TaylorShift attention in time and memory linear in N (:eq:`eq-efficient`, :eq:`eq-state`).
 
-    The sum over keys is taken once for all queries; :func:`taylorir.attention.reference.taylor_sums` reads
-    like the equations.
+    The sum over keys is taken once for all queries; :func:`taylorir.attention.taylor_sums` reads like
+    the equations.
 
     Args:
         q, k, v, temperature, scale_output: as in :func:`taylorir.attention.taylor_direct`.

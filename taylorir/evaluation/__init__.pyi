@@ -2,6 +2,7 @@ from .expected import expectation as expectation
 from .files import upscale_file as upscale_file
 from .folders import upscale_folder as upscale_folder
 from .memory_limit import parse_memory as parse_memory, peak_resident_memory as peak_resident_memory
+from .picture import upscale as upscale
 from .scores import evaluate as evaluate
 from .super_resolution import (
     BICUBIC as BICUBIC,

@@ -13,13 +13,13 @@ import math
 import numpy as np
 import torch
 
-from taylorir.images.resize import mirror
+from taylorir.images.resize import Array, mirror
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)
 PADDING_MODES = ("reflect", "flip")
 
 
-def rgb_to_y(image: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def rgb_to_y(image: Array) -> Array:
     """Luma of ITU-R BT.601 in studio swing, not rounded.
 
     Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 with R, G, B in 0..255, so Y is in 16..235.

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
 _CHUNK_VALUES = 2_000_000  # whole values that are resized at once in float64: bounds the memory
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
-def imresize(
-    image: np.ndarray | torch.Tensor, scale: float, *, antialias: bool = True
-) -> np.ndarray | torch.Tensor:
+def imresize(image: Array, scale: float, *, antialias: bool = True) -> Array:
     """MATLAB's ``imresize(image, scale, 'bicubic')``.
 
     Cubic kernel with a = -0.5 (Keys, 1981), stretched by 1/scale when shrinking (antialiasing), symmetric

@@ -1,0 +1,20 @@
+from . import (
+    attention as attention,
+    attribution as attribution,
+    cost as cost,
+    datasets as datasets,
+    evaluation as evaluation,
+    experiments as experiments,
+    fidelity as fidelity,
+    images as images,
+    networks as networks,
+    pipeline as pipeline,
+    report as report,
+    rows as rows,
+    training as training,
+)
+from .attention import taylor_attention as taylor_attention
+from .evaluation import evaluate as evaluate, upscale as upscale
+from .networks import build_model as build_model, taylorize as taylorize
+
+__version__: str

@@ -5,7 +5,7 @@ from .flops import (
     network_flop_rows as network_flop_rows,
     parity_rows as parity_rows,
 )
-from .memory import METHODS as METHODS, Point as Point
+from .memory import METHODS as METHODS, Peak as Peak, Point as Point
 from .memory_real import LARGE as LARGE, VALIDATION as VALIDATION, validation_rows as validation_rows
 from .memory_rows import (
     LR_SIZES as LR_SIZES,
@@ -17,6 +17,7 @@ from .memory_rows import (
     memory_table as memory_table,
     with_savings as with_savings,
 )
+from .network_memory import memory_of as memory_of
 from .runtime import (
     MODES as MODES,
     Network as Network,

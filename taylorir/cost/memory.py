@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,7 +153,7 @@ def _static_bytes(point: Point) -> tuple[int, int]:
     """Bytes of the parameters and of the buffers."""
     with torch.device("meta"):
         model = build(point)
-    return _bytes(model.parameters()), _bytes(model.buffers())
+    return bytes_of(model.parameters()), bytes_of(model.buffers())
 
 
 def _trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
@@ -198,7 +198,7 @@ def _on_cpu(model: nn.Module) -> nn.Module:
     return model
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def bytes_of(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -293,17 +293,34 @@ def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTr
         quick: for tensors without contents: do not run the efficient form's loops to their end, nor again for
             shapes that were seen; see :mod:`taylorir.cost.tracing`.
     """
-    train, device = point.mode == "train", model.mean.device
-    run = run_once if device.type == "meta" else None
+    device = model.mean.device
     lr = torch.rand(point.batch, 3, point.lr_size, point.lr_size, device=device)
     hr_size = point.upscale * point.lr_size
-    hr = torch.rand(point.batch, 3, hr_size, hr_size, device=device) if train else None
+    hr = torch.rand(point.batch, 3, hr_size, hr_size, device=device) if point.mode == "train" else None
+    return record_step(model, lr, hr, quick=quick, marks=_marked)
+
+
+def record_step(
+    model: nn.Module,
+    lr: Tensor,
+    hr: Tensor | None,
+    *,
+    quick: bool,
+    marks: Callable[[nn.Module, AllocationTrace], AbstractContextManager] = lambda *_: nullcontext(),
+) -> StepTrace:
+    """Record a step of any model: training towards ``hr``, or inference where there is none.
+
+    Args:
+        quick: as for :func:`trace_step`.
+        marks: a context in which the model marks places in the trace.
+    """
     inputs = [lr] if hr is None else [lr, hr]
-    model.train(train)
+    run = run_once if lr.device.type == "meta" else None
+    model.train(hr is not None)
     with (
         ExitStack() as stack,
         record([*inputs, *model.parameters(), *model.buffers()], run) as trace,
-        _marked(model, trace),
+        marks(model, trace),
     ):
         stack.enter_context(efficient_form_traced_once(trace) if quick else nullcontext())
         if hr is not None:
@@ -317,11 +334,11 @@ def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTr
         gradients = {trace.number_of(p.grad) for p in model.parameters() if p.grad is not None}
         events = trace.events()
     category = np.full(len(events.delta), CATEGORIES.index("transient"))
-    if train:
+    if hr is not None:
         saved = np.isin(events.owner, list(events.alive_at(events.marks["backward"])))
         category[saved] = CATEGORIES.index("saved")
         category[np.isin(events.owner, list(gradients))] = CATEGORIES.index("gradients")
-    return StepTrace(events, category, _bytes(inputs), train)
+    return StepTrace(events, category, bytes_of(inputs), hr is not None)
 
 
 @contextmanager
@@ -365,4 +382,4 @@ def _optimiser_scratch() -> float:
     with record([*parameters, *(p.grad for p in parameters), *state]) as trace:
         optimiser.step()
         curve = trace.events().delta.cumsum()
-    return float(curve.max(initial=0)) / _bytes(parameters)
+    return float(curve.max(initial=0)) / bytes_of(parameters)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -20,6 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taylorir"
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("room", RoomPage)
+    app.connect("missing-reference", _show_type_variable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -54,6 +56,12 @@ class RoomPage(SphinxDirective):
     def _parse(self, lines: list[str], node: nodes.Element) -> None:
         lines = ["```{eval-rst}", *lines, "```"]
         self.state.nested_parse(StringList(lines, source=self.arguments[0]), 0, node)
+
+
+def _show_type_variable(app: Sphinx, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
+    """A type variable of a signature has no entry of its own: show its name."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    return content if isinstance(getattr(sys.modules.get(module), name, None), TypeVar) else None
 
 
 def _described(room: str, module: str, name: str) -> list[str]:

@@ -1,0 +1,74 @@
+"""What other people's scripts call: the names are there, cheap to import, and typed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PUBLIC = {
+    "taylorir": ("__version__", "build_model", "evaluate", "taylor_attention", "taylorize", "upscale"),
+    "taylorir.attention": (
+        "crossover_flops",
+        "crossover_memory",
+        "softmax_attention",
+        "taylor_attention",
+        "taylor_direct",
+        "taylor_efficient",
+    ),
+    "taylorir.attribution": ("diffusion_index", "local_attribution"),
+    "taylorir.cost": ("memory_of", "time_calls"),
+    "taylorir.evaluation": ("evaluate", "super_resolve", "upscale_file"),
+    "taylorir.images": ("imresize", "psnr", "read_image", "rgb_to_y", "ssim", "write_image"),
+    "taylorir.networks": ("ModelConfig", "build_model", "load_network", "taylorize"),
+    "taylorir.training": ("TrainConfig", "train"),
+}
+SCRIPT = """
+import taylorir
+import torch
+from PIL import Image
+{imports}
+q = torch.rand(1, 2, 64, 8)
+y: torch.Tensor = taylorir.taylor_attention(q, q, q)
+tokens: float = crossover_flops(8) + crossover_memory(8)
+model = taylorize(build_model("swinir_s_x2"), window_size=48)
+saving: int = memory_of(model, 48, "train").total
+picture: Image.Image = taylorir.upscale(Image.open("small.png"), 2, model=model)
+luma = psnr(rgb_to_y(read_image("a.png")), rgb_to_y(read_image("b.png")))
+config = TrainConfig(num_iters=10)
+print(taylorir.__version__, y.shape, tokens, saving, picture.size, luma, config, taylorir.networks)
+"""
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_names_that_scripts_rely_on_are_there(module):
+    module = importlib.import_module(module)
+    assert set(PUBLIC[module.__name__]) <= set(dir(module))
+    assert all(getattr(module, name) is not None for name in PUBLIC[module.__name__])
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = {"torch", "numpy", "pandas", "scipy", "PIL", "matplotlib"}
+    code = "import sys, taylorir; dir(taylorir); taylorir.__version__; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "taylorir" in run.stdout.split() and not heavy & set(run.stdout.split())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
+def test_a_script_of_a_user_type_checks(tmp_path):
+    imports = [
+        f"from {module} import {', '.join(names)}" for module, names in PUBLIC.items() if "." in module
+    ]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(imports="\n".join(imports)))
+    command = [sys.executable, "-m", "mypy", "--strict", str(script)]
+    installed = os.environ | {"PYTHONPATH": str(ROOT)}  # as a package whose own errors are not the user's
+    run = subprocess.run(command, cwd=ROOT, env=installed, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import importlib.util
 import os
@@ -277,9 +278,54 @@ def test_low_precision_errs_like_plain_pytorch(dtype, temperature, d):
 
 @pytest.mark.parametrize("regions", [None, 3], ids=["whole", "regions"])
 def test_operators_are_registered_soundly(regions):
-    q, k, v, tau, _ = random_inputs((2, 1, 20), 3)
+    q, k, v, tau, dy = random_inputs((2, 1, 20), 3)
     labels = None if regions is None else random_regions((2, 20), regions)
-    torch.library.opcheck(triton_operator.taylor_forward, (q, k, v, tau, labels, True))
+    arguments = (q, k, v, tau, labels, True)
+    torch.library.opcheck(triton_operator.taylor_forward, arguments)
+    saved = triton_operator.taylor_forward(*arguments)[1:]
+    torch.library.opcheck(triton_operator.taylor_backward, (dy, *arguments, *(x.detach() for x in saved)))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of torch.func.jvp itself
+@pytest.mark.parametrize("count", [None, 2], ids=["whole", "regions"])
+def test_derivatives_of_every_kind(count):
+    """Against the direct form: second ones in all four inputs, forward mode, and those of torch.func."""
+    q, k, v, tau, _ = random_inputs((1, 2, 4), 3)
+    regions = None if count is None else random_regions((1, 4), count)
+    mask = None if regions is None else regions[:, None, :, None] == regions[:, None, None, :]
+    direction = torch.randn_like(q, generator=torch.Generator(DEVICE).manual_seed(1))
+
+    def derivatives(attend, q, k, v, tau):
+        def energy(q, tau=tau):
+            return attend(q, k, v, tau).pow(3).sum()
+
+        first = torch.autograd.grad(energy(q), (q, k, v, tau), create_graph=True)
+        yield from torch.autograd.grad(sum(x.square().sum() for x in first), (q, k, v, tau))
+        yield torch.autograd.functional.hessian(energy, q)
+        q, k, v, tau = (x.detach() for x in (q, k, v, tau))
+        along = direction.to(q.dtype)
+        yield torch.func.jvp(energy, (q,), (along,))[1]
+        with torch.autograd.forward_ad.dual_level():
+            dual = energy(torch.autograd.forward_ad.make_dual(q, along))
+            tangent = torch.autograd.forward_ad.unpack_dual(dual).tangent
+        yield tangent
+        yield torch.func.jvp(torch.func.grad(energy), (q,), (along,))[1]
+        yield torch.vmap(torch.func.jacfwd(torch.func.grad(energy)))(torch.stack((q, 2 * q)))
+        yield from torch.vmap(torch.func.grad(energy, (0, 1)), (None, 1))(q, torch.stack((tau, 2 * tau), 1))
+
+    inputs = (q, k, v, tau)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    actual = derivatives(lambda *qkvt: taylor_efficient_triton(*qkvt, regions), *inputs)
+    expected = derivatives(lambda q, k, v, t: taylor_direct(q, k, v, temperature=t, mask=mask), *exact)
+    errors = [relative_error(a, b) for a, b in zip(actual, expected, strict=True)]
+    assert len(errors) == 11
+    assert all(error < 1e-4 for error in errors), errors
+
+
+def test_vmap_over_regions_is_refused():
+    q, k, v, _, _ = (x.detach() for x in random_inputs((1, 4), 3))
+    with pytest.raises(NotImplementedError, match=r"vmap over regions .* use the backend 'torch'"):
+        torch.vmap(lambda r: taylor_efficient_triton(q, k, v, 1.0, r))(random_regions((2, 4), 2))
 
 
 def test_compiles_without_graph_breaks():
@@ -340,8 +386,110 @@ def test_errors_name_the_argument(change, error, message):
 
 
 def test_empty_batch():
-    x = torch.zeros(0, 2, 5, 10, device=DEVICE)
-    assert taylor_efficient_triton(x, x, x).shape == (0, 2, 5, 10)
+    """The gradients are linked: zero for the temperature, empty for the others."""
+    for regions in (None, torch.zeros(0, 5, dtype=torch.long, device=DEVICE)):
+        x = torch.zeros(0, 2, 5, 10, device=DEVICE, requires_grad=True)
+        tau = torch.ones(2, device=DEVICE, requires_grad=True)
+        y = taylor_efficient_triton(x, x, x, tau, regions)
+        assert y.shape == (0, 2, 5, 10)
+        y.sum().backward()
+        assert x.grad.shape == x.shape
+        assert tau.grad.tolist() == [0, 0]
+
+
+def test_other_numbers_of_keys():
+    """7 queries of 3 or 70 keys, against the sum written out."""
+    for keys in (3, 70):
+        q, _, _, tau, dy = random_inputs((2, 1, 7), 10)
+        _, k, v, _, _ = random_inputs((2, 1, keys), 10, seed=1)
+
+        def written_out(q, k, v, tau):
+            x = tau * torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).mT
+            weights = 1 + x + x * x / 2
+            return weights @ v / weights.sum(-1, keepdim=True)
+
+        def kernels(q, k, v, tau):
+            return triton_operator.taylor_forward(q, k, v, tau, None, True)[0]
+
+        exact = [x.detach().double().requires_grad_() for x in (q, k, v, tau)]
+        actual = with_gradients(kernels, q, k, v, tau, dy)
+        expected = with_gradients(written_out, *exact, dy.double())
+        errors = {name: relative_error(actual[name], expected[name]) for name in expected}
+        assert all(error < TOLERANCE for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("far_axis", [0, 1, 2], ids=["windows", "heads", "tokens"])
+def test_offsets_beyond_32_bits(far_axis):
+    """A stride of 2^30 numbers, three steps: an offset of 32 bits would wrap to memory that holds zeros.
+
+    Of the 8 GiB that the view spans only the touched pages exist.
+    """
+    step, center = 1 << 30, 1 << 31
+    inputs = random_inputs((3, 3, 3), 4, dtype=torch.float16)
+    strides = [36, 12, 4]
+    strides[far_axis] = step
+    far = []
+    for x in (inputs[0], inputs[2], inputs[4]):  # q, v and dy; k stays dense
+        memory = torch.empty(center + 2 * step + 128, dtype=torch.float16)
+        view = memory.as_strided((3, 3, 3, 4), (*strides, 1), center)
+        wrapped = memory.as_strided((3, 3, 4), (36, 12, 1), 0)
+        wrapped.zero_()
+        view.copy_(x.detach())
+        far.append(view)
+    q, v, dy = far
+    k, tau = inputs[1].detach(), inputs[3].detach()
+    near = [x.contiguous() for x in (q, k, v)]
+    y, *saved = triton_operator.taylor_forward(q, k, v, tau, None, True)
+    expected, *expected_saved = triton_operator.taylor_forward(*near, tau, None, True)
+    assert torch.equal(y, expected)
+    gradients = triton_operator.taylor_backward(dy, q, k, v, tau, None, True, *saved)
+    near = triton_operator.taylor_backward(dy.contiguous(), *near, tau, None, True, *expected_saved)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, near, strict=True))
+
+
+def test_tables_follow_the_labels():
+    """Labels without a version, or edited where none is counted, and memory that is given to others."""
+    with torch.inference_mode():
+        labels = torch.tensor([0, 0, 1, 1], device=DEVICE)
+        assert region_tables(labels, 4).order.tolist() == [[0, 1, 2, 3]]
+        labels[0] = 2
+        assert region_tables(labels, 4).order.tolist() == [[1, 2, 3, 0]]
+    labels = torch.tensor([0, 0, 1, 1])
+    assert region_tables(labels, 4).segments.shape == (2, 5)
+    labels.numpy()[:] = [3, 2, 1, 0]
+    assert region_tables(labels, 4).order.tolist() == [[3, 2, 1, 0]]
+    for i in range(100):
+        fresh = torch.full((4,), 5, device=DEVICE)
+        fresh[i % 4] = 0
+        assert region_tables(fresh, 4).order[0, 0].item() == i % 4
+        del fresh
+
+
+def test_tables_are_safe_between_threads():
+    """More labels than are kept, from 8 threads: each gets its own."""
+
+    def first_row(i: int) -> int:
+        labels = torch.ones(30, dtype=torch.long, device=DEVICE)
+        labels[i % 30] = 0
+        return region_tables(labels, 8).order[0, 0].item()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(first_row, range(400))) == [i % 30 for i in range(400)]
+
+
+def test_unknown_gpus_are_served_by_the_plain_path(monkeypatch, caplog):
+    """One line in the log for each kind of GPU, however often it is asked for."""
+    monkeypatch.setattr(triton_launch, "interpreted", lambda: False)
+    q = torch.zeros(1, 4, 3, device="meta")
+    for target, served in (("sm_89", True), ("gfx942", True), ("sm_75", False), ("gfx90a", False)):
+        monkeypatch.setattr(triton_launch, "_target", lambda _, target=target: target)
+        for _ in range(2):
+            family = triton_launch.family_of(torch.device("cuda", 0))
+            assert (family in triton_launch.CONFIGS) is served
+    assert [record.args for record in caplog.records] == [("sm_75",), ("gfx90a",)]
+    assert not triton_operator.supports(q)
+    with pytest.raises(ValueError, match=r"got meta; use the backend 'torch'"):
+        taylor_efficient_triton(q, q, q)
 
 
 def test_compiles_for_every_target_without_a_gpu():

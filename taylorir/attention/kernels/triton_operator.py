@@ -3,6 +3,9 @@
 ``taylorir::taylor_forward`` and ``taylorir::taylor_backward`` are opaque to ``torch.compile``: one node each,
 whose fake versions know the shapes. Saved for backward: q, k, v, den [B, H, N] and the moments.
 
+In eager mode an autograd function stands around each: operators of ``torch.library`` refuse ``torch.func``,
+and their forward-mode derivatives are zero. Those, and second derivatives, are taken through the plain form.
+
 Shape legend
     B windows of all images, H heads, N tokens of q and M of k, d width of q and k, d_v width of v and y
     D, C d and d_v padded to 16, 32 or 64 inside the kernels; ``high`` and ``low`` are the moments
@@ -47,8 +50,7 @@ def taylor_efficient_triton(
         regions: integer labels, broadcast to [..., N]; tokens attend within equal labels only.
 
     Returns:
-        [..., H, N, d_v] in the dtype of q, not scaled by sqrt(N / d). Sums are taken in float32. Gradients
-        can be differentiated again, through the plain form; forward-mode differentiation is refused.
+        [..., H, N, d_v] in the dtype of q, not scaled by sqrt(N / d). Sums are taken in float32.
 
     Raises:
         TypeError: a dtype other than the three.
@@ -63,6 +65,11 @@ def taylor_efficient_triton(
             raise ValueError(
                 f"{name} must be at most {MAX_HEAD_DIM} wide for the triton backend, got {list(x.shape)}"
             )
+    if regions is not None and k.shape[-2] != q.shape[-2]:
+        raise ValueError(
+            f"regions need as many keys as queries for the triton backend, got q {list(q.shape)} and "
+            f"k {list(k.shape)}; use the backend 'torch'"
+        )
     if family_of(q.device) is None:
         raise ValueError(
             f"q must be on a GPU that the triton backend has tile sizes for, got {q.device}; use the backend "
@@ -71,7 +78,9 @@ def taylor_efficient_triton(
     tau = check_temperature(temperature, q, torch.float32).contiguous()
     batch = q.shape[:-3]
     q, k, v = (x.reshape(batch.numel(), *x.shape[-3:]) for x in (q, k, v))
-    y = taylor_forward(q, k, v, tau, regions, not torch.compiler.is_compiling())[0]
+    compiling = torch.compiler.is_compiling()
+    attend = taylor_forward if compiling else _Forward.apply
+    y = attend(q, k, v, tau, regions, not compiling)[0]
     return y.reshape(*batch, *y.shape[-3:])
 
 
@@ -138,6 +147,7 @@ def _(dy, q, k, v, tau, regions, versioned, den, high, low):
 def _save_for_backward(ctx, inputs, output):
     *tensors, ctx.versioned = inputs
     ctx.save_for_backward(*tensors, *output[1:])
+    ctx.save_for_forward(*tensors)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
@@ -146,73 +156,113 @@ def _backward(ctx, dy, *_):
     if dy is None:
         return (None,) * 6
     *inputs, den, high, low = ctx.saved_tensors
-    return *taylor_backward(dy, *inputs, ctx.versioned, den, high, low), None, None
+    pull = taylor_backward if torch.compiler.is_compiling() else _Backward.apply
+    return *pull(dy, *inputs, ctx.versioned, den, high, low), None, None
 
 
 def _save_for_second_order(ctx, inputs, output):
     ctx.save_for_backward(*inputs[:6])
+    ctx.save_for_forward(*inputs[:6])
 
 
 def _second_order(ctx, *gradients):
-    """Gradients of gradients are rare: the plain form takes them, with features written out."""
-    from taylorir.attention.reference import taylor_sums
-
-    dy, q, k, v, tau, regions = ctx.saved_tensors
-
-    def plain(q, k, v, tau):
-        return taylor_sums(q, k, v, temperature=tau, regions=regions)
-
-    def pull(dy, *inputs):
-        return torch.func.vjp(plain, *inputs)[1](dy)
-
+    *inputs, regions = ctx.saved_tensors
     with torch.enable_grad():
-        pulled = torch.func.vjp(pull, dy, q, k, v, tau)[1](gradients)
-    return *pulled, *(None,) * 5
+        return *torch.func.vjp(_plain_pull(regions), *inputs)[1](gradients), *(None,) * 5
 
 
 taylor_forward.register_autograd(_backward, setup_context=_save_for_backward)
 taylor_backward.register_autograd(_second_order, setup_context=_save_for_second_order)
 
 
-@taylor_forward.register_vmap
-def _(info, in_dims, q, k, v, tau, regions, versioned):
-    dims = iter(in_dims)
-    q, k, v = (_beside_heads(info, x, next(dims), 1) for x in (q, k, v))
-    tau = _beside_heads(info, tau, next(dims), 0)
-    _refuse_batched_regions(next(dims))
-    y, den, high, low = taylor_forward(q, k, v, tau.contiguous(), regions, versioned)
-    return tuple(x.unflatten(1, (info.batch_size, -1)) for x in (y, den, high, low)), (1, 1, 1, 1)
+def _plain(regions: Tensor | None):
+    """The operator in plain PyTorch: a function of q, k, v and tau."""
+    from taylorir.attention.reference import taylor_direct, taylor_sums
+
+    if regions is None:
+        return lambda q, k, v, tau: taylor_sums(q, k, v, temperature=tau)
+    mask = regions[..., None, :, None] == regions[..., None, None, :]
+    return lambda q, k, v, tau: taylor_direct(q, k, v, temperature=tau, mask=mask)
 
 
-@taylor_backward.register_vmap
-def _(info, in_dims, dy, q, k, v, tau, regions, versioned, den, high, low):
-    dims = iter(in_dims)
-    dy, q, k, v = (_beside_heads(info, x, next(dims), 1) for x in (dy, q, k, v))
-    tau = _beside_heads(info, tau, next(dims), 0)
-    _refuse_batched_regions(next(dims))
-    next(dims)
-    den, high, low = (_beside_heads(info, x, next(dims), 1).contiguous() for x in (den, high, low))
-    *gradients, dtau = taylor_backward(dy, q, k, v, tau.contiguous(), regions, versioned, den, high, low)
+def _plain_pull(regions: Tensor | None):
+    """Its gradients: a function of dy, q, k, v and tau."""
+    return lambda dy, *inputs: torch.func.vjp(_plain(regions), *inputs)[1](dy)
+
+
+def _push(function, inputs: list[Tensor], tangents: tuple[Tensor | None, ...]):
+    """The tangents of a function's results: what they pull back is linear, and this its transpose."""
+    tangents = [torch.zeros_like(x) if t is None else t for x, t in zip(inputs, tangents, strict=True)]
+    outputs, pull = torch.func.vjp(function, *inputs)
+    _, push = torch.func.vjp(pull, torch.utils._pytree.tree_map(torch.zeros_like, outputs))
+    return push(tuple(tangents))[0]
+
+
+def _vmap_forward(info, in_dims, *arguments):
+    *inputs, regions, versioned = arguments
+    *inputs, tau = _beside_heads(info, in_dims[:4], inputs, (1, 1, 1, 0))
+    _check_one_set_of_regions(in_dims[4])
+    outputs = _Forward.apply(*inputs, tau.contiguous(), regions, versioned)
+    return tuple(x.unflatten(1, (info.batch_size, -1)) for x in outputs), (1, 1, 1, 1)
+
+
+def _vmap_backward(info, in_dims, *arguments):
+    *inputs, regions, versioned, den, high, low = arguments
+    *inputs, tau = _beside_heads(info, in_dims[:5], inputs, (1, 1, 1, 1, 0))
+    _check_one_set_of_regions(in_dims[5])
+    saved = (x.contiguous() for x in _beside_heads(info, in_dims[7:], (den, high, low), (1, 1, 1)))
+    *gradients, dtau = _Backward.apply(*inputs, tau.contiguous(), regions, versioned, *saved)
     split = (info.batch_size, -1)
     return (*(x.unflatten(1, split) for x in gradients), dtau.unflatten(0, split)), (1, 1, 1, 0)
 
 
-def _beside_heads(info, x: Tensor, dim: int | None, heads: int) -> Tensor:
-    """The axis of vmap merged with that of the heads, so that each has a temperature of its own."""
-    shape = list(x.shape)
-    x = (
-        x.unsqueeze(heads).expand(*shape[:heads], info.batch_size, *shape[heads:])
-        if dim is None
-        else x.movedim(dim, heads)
-    )
-    return x.flatten(heads, heads + 1)
+def _beside_heads(info, dims, tensors, head_axes) -> list[Tensor]:
+    """The axis of vmap merged with that of the heads, each of which has a temperature of its own."""
+    merged = []
+    for x, dim, axis in zip(tensors, dims, head_axes, strict=True):
+        x = (
+            x.unsqueeze(axis).expand(*x.shape[:axis], info.batch_size, *x.shape[axis:])
+            if dim is None
+            else x.movedim(dim, axis)
+        )
+        merged.append(x.flatten(axis, axis + 1))
+    return merged
 
 
-def _refuse_batched_regions(dim: int | None) -> None:
+def _check_one_set_of_regions(dim: int | None) -> None:
     if dim is not None:
         raise NotImplementedError(
-            "vmap over regions: regions differ by window, so pass them as [..., N] with the windows in ..."
+            "vmap over regions is not supported by the triton backend: give q, k, v and regions a batch axis "
+            "instead, or use the backend 'torch'"
         )
+
+
+taylor_forward.register_vmap(_vmap_forward)
+taylor_backward.register_vmap(_vmap_backward)
+
+
+class _Forward(torch.autograd.Function):
+    forward = staticmethod(lambda *inputs: taylor_forward(*inputs))
+    setup_context = staticmethod(_save_for_backward)
+    backward = staticmethod(_backward)
+    vmap = staticmethod(_vmap_forward)
+
+    @staticmethod
+    def jvp(ctx, dq, dk, dv, dtau, *_):
+        *inputs, regions = ctx.saved_tensors
+        return _push(_plain(regions), inputs, (dq, dk, dv, dtau)), None, None, None
+
+
+class _Backward(torch.autograd.Function):
+    forward = staticmethod(lambda *inputs: taylor_backward(*inputs))
+    setup_context = staticmethod(_save_for_second_order)
+    backward = staticmethod(_second_order)
+    vmap = staticmethod(_vmap_backward)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        *inputs, regions = ctx.saved_tensors
+        return _push(_plain_pull(regions), inputs, tangents[:5])
 
 
 def _rows_dense(x: Tensor) -> Tensor:

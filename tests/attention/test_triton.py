@@ -454,6 +454,12 @@ def test_tables_follow_the_labels():
         assert region_tables(labels, 4).order.tolist() == [[0, 1, 2, 3]]
         labels[0] = 2
         assert region_tables(labels, 4).order.tolist() == [[1, 2, 3, 0]]
+    with FakeTensorMode():
+        counted = torch.zeros(4, dtype=torch.long, device="cuda")
+        counted += 1
+        assert triton_launch._version(counted) == 1
+        with torch.inference_mode():
+            assert triton_launch._version(torch.zeros(4, dtype=torch.long, device="cuda")) is None
     labels = torch.tensor([0, 0, 1, 1])
     assert region_tables(labels, 4).segments.shape == (2, 5)
     labels.numpy()[:] = [3, 2, 1, 0]

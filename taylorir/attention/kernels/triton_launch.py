@@ -202,13 +202,11 @@ def region_tables(labels: Tensor, tile_size: int, *, versioned: bool = True) -> 
         labels: integers, of any strides.
         tile_size: tokens of a tile.
         versioned: whether every write to the labels changes their version. Code that ``torch.compile`` made
-            writes into its buffers without. Tensors of inference mode carry no version, and those of the CPU
-            share memory with NumPy: for these it is never taken as True.
+            writes into its buffers without.
     """
-    versioned = versioned and labels.is_cuda and not labels.is_inference()
-    version = labels._version if versioned else None
+    version = _version(labels) if versioned else None
     place = (labels.untyped_storage()._cdata, labels.storage_offset(), tuple(labels.shape), labels.stride())
-    key = (*place, labels.dtype, tile_size, versioned)
+    key = (*place, labels.dtype, tile_size, version is None)
     with _seen_lock:
         seen = _seen.get(key)
     if seen is None or not seen.is_of(labels, version):
@@ -220,6 +218,11 @@ def region_tables(labels: Tensor, tile_size: int, *, versioned: bool = True) -> 
         if len(_seen) > _KEPT:
             _seen.popitem(last=False)
     return seen.tables
+
+
+def _version(labels: Tensor) -> int | None:
+    """None where writes go uncounted: by inference mode, and through NumPy to memory of the CPU."""
+    return labels._version if labels.is_cuda and not labels.is_inference() else None
 
 
 def _distinct(labels: Tensor) -> Tensor:

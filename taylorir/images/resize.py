@@ -17,17 +17,25 @@ _CHUNK_VALUES = 2_000_000  # whole values that are resized at once in float64: b
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
-def imresize(image: Array, scale: float, *, antialias: bool = True) -> Array:
-    """MATLAB's ``imresize(image, scale, 'bicubic')``.
+def imresize(
+    image: Array,
+    scale: float | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    antialias: bool = True,
+) -> Array:
+    """MATLAB's ``imresize(image, scale, 'bicubic')``, or ``imresize(image, size, 'bicubic')``.
 
     Cubic kernel with a = -0.5 (Keys, 1981), stretched by 1/scale when shrinking (antialiasing), symmetric
-    border; vertical pass first. Whole values are rounded (half up) and clipped to their range after each of
-    the two passes, as MATLAB does, and computed in float64: the result is bit-exact. Floating-point input is
-    neither rounded nor clipped, keeps its dtype, and is differentiable.
+    border; the pass with the smaller scale first, the vertical one where both are equal. Whole values are
+    rounded (half up) and clipped to their range after each of the two passes, as MATLAB does, and computed in
+    float64 in its order of operations, so that values half-way between two fall to the same side.
+    Floating-point input is neither rounded nor clipped, keeps its dtype, and is differentiable.
 
     Args:
         image: numpy ``[H, W]`` or ``[H, W, C]``, or torch ``[..., H, W]`` on any device.
         scale: output size over input size; the output has ``ceil(scale * n)`` pixels.
+        size: height and width of the output, instead of ``scale``.
         antialias: stretch the kernel when shrinking.
 
     Returns:
@@ -35,10 +43,9 @@ def imresize(image: Array, scale: float, *, antialias: bool = True) -> Array:
 
     Raises:
         TypeError: neither a numpy array nor a tensor, or a dtype that is not uint8, uint16, floating point.
-        ValueError: a shape that is no image, or a scale that is not positive and finite.
+        ValueError: a shape that is no image, a scale that is not positive and finite, a size that is not
+            positive, or both or neither of them.
     """
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale must be positive and finite, not {scale}")
     if isinstance(image, np.ndarray):
         if image.ndim not in (2, 3):
             raise ValueError(f"image must be [H, W] or [H, W, C], not {list(image.shape)}")
@@ -51,27 +58,43 @@ def imresize(image: Array, scale: float, *, antialias: bool = True) -> Array:
         raise TypeError(f"image must be a numpy array or a torch tensor, not {type(image).__name__}")
     if 0 in pixels.shape:
         raise ValueError(f"image is empty: {list(pixels.shape)}")
-    if not (pixels.dtype in _WHITE or pixels.is_floating_point()):
-        raise TypeError(f"image must be uint8, uint16 or floating point, not {pixels.dtype}")
     white = _WHITE.get(pixels.dtype)
-    for axis, other in (axes, axes[::-1]):
-        if white:
-            lines = max(1, _CHUNK_VALUES * pixels.shape[other] // pixels.numel())
-            shape = list(pixels.shape)
-            shape[axis] = _output_size(shape[axis], scale)
-            resized = pixels.new_empty(shape)
-            for old, new in zip(pixels.split(lines, other), resized.split(lines, other), strict=True):
-                new.copy_(
-                    _resize_axis(old.double(), axis, scale, antialias).add_(0.5).floor_().clamp_(0, white)
-                )
-            pixels = resized
-        else:
-            pixels = _resize_axis(pixels, axis, scale, antialias)
+    if white is None and not pixels.is_floating_point():
+        raise TypeError(f"image must be uint8, uint16 or floating point, not {pixels.dtype}")
+    passes = zip(*_sizes_and_scales([pixels.shape[axis] for axis in axes], scale, size), axes, strict=True)
+    for n_out, stretch, axis in sorted(passes, key=lambda one: one[1]):
+        taps = _taps(pixels.shape[axis], n_out, stretch, antialias)
+        if white is None:
+            pixels = _resize_axis(pixels, axis, *taps)
+            continue
+        other = sum(axes) - axis
+        lines = max(1, _CHUNK_VALUES * pixels.shape[other] // pixels.numel())
+        shape = list(pixels.shape)
+        shape[axis] = n_out
+        resized = pixels.new_empty(shape)
+        for old, new in zip(pixels.split(lines, other), resized.split(lines, other), strict=True):
+            new.copy_(_resize_axis(old.double(), axis, *taps).add_(0.5).floor_().clamp_(0, white))
+        pixels = resized
     return pixels.numpy() if isinstance(image, np.ndarray) else pixels
 
 
-def _resize_axis(pixels: torch.Tensor, axis: int, scale: float, antialias: bool) -> torch.Tensor:
-    indices, weights = _taps(pixels.shape[axis], float(scale), antialias)
+def _sizes_and_scales(
+    old: list[int], scale: float | None, size: tuple[int, int] | None
+) -> tuple[list[int], list[float]]:
+    if (scale is None) == (size is None):
+        raise ValueError("give either a scale or a size")
+    if size is not None:
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"size must be a positive height and width, not {size}")
+        return list(size), [new / n for new, n in zip(size, old, strict=True)]
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be positive and finite, not {scale}")
+    return [math.ceil(scale * n) for n in old], [float(scale)] * 2
+
+
+def _resize_axis(
+    pixels: torch.Tensor, axis: int, indices: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     trailing = (-axis if axis < 0 else pixels.ndim - axis) - 1
     weights = weights.to(pixels.device, pixels.dtype).reshape(*weights.shape, *[1] * trailing)
     indices = indices.to(pixels.device)
@@ -82,30 +105,30 @@ def _resize_axis(pixels: torch.Tensor, axis: int, scale: float, antialias: bool)
 
 
 @functools.lru_cache(maxsize=64)
-def _taps(n: int, scale: float, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source indices and weights, both ``[taps, n_out]``, float64; columns of weights sum to one."""
-    n_out = _output_size(n, scale)
+def _taps(n: int, n_out: int, scale: float, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source indices and weights, both ``[taps, n_out]``, float64; columns of weights sum to one.
+
+    Positions count from 1, as MATLAB's do: that decides the last bit of a weight.
+    """
     stretch = scale if antialias and scale < 1 else 1.0
-    support = 4 / stretch
-    centre = (np.arange(n_out) + 0.5) / scale - 0.5
-    first = np.floor(centre - support / 2).astype(np.int64) + 1
-    indices = first + np.arange(math.ceil(support) + 1)[:, None]  # [taps, n_out]
-    weights = _cubic(stretch * (centre - indices))
+    width = 4 / stretch
+    centre = np.arange(1, n_out + 1) / scale + 0.5 * (1 - 1 / scale)
+    first = np.floor(centre - width / 2)
+    positions = first + np.arange(math.ceil(width) + 2)[:, None]  # [taps, n_out]
+    weights = stretch * _cubic(stretch * (centre - positions))
     weights /= weights.sum(axis=0)
     used = np.any(weights != 0, axis=1)
-    indices = mirror(indices[used], n, repeat_edge=True)
+    indices = mirror(positions[used].astype(np.int64) - 1, n, repeat_edge=True)
     return torch.from_numpy(indices), torch.from_numpy(weights[used])
-
-
-def _output_size(n: int, scale: float) -> int:
-    return math.ceil(round(n * scale, 6))  # 1/3 of 9 is 3, whatever the last bit of 1/3 says
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
     """Cubic convolution kernel with a = -0.5 (Keys, IEEE TASSP 29(6), 1981, equation 15)."""
     x = np.abs(x)
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    square = x * x
+    cube = square * x
+    near = 1.5 * cube - 2.5 * square + 1
+    far = -0.5 * cube + 2.5 * square - 4 * x + 2
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 

@@ -486,6 +486,7 @@ def test_tables_are_safe_between_threads():
 def test_unknown_gpus_are_served_by_the_plain_path(monkeypatch, caplog):
     """One line in the log for each kind of GPU, however often it is asked for."""
     monkeypatch.setattr(triton_launch, "interpreted", lambda: False)
+    triton_launch._family_of_target.cache_clear()
     q = torch.zeros(1, 4, 3, device="meta")
     for target, served in (("sm_89", True), ("gfx942", True), ("sm_75", False), ("gfx90a", False)):
         monkeypatch.setattr(triton_launch, "_target", lambda _, target=target: target)

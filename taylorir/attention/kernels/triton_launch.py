@@ -212,6 +212,8 @@ def region_tables(labels: Tensor, tile_size: int, *, versioned: bool = True) -> 
     if seen is None or not seen.is_of(labels, version):
         content = _distinct(labels).clone()
         seen = _Seen(labels.detach(), version, content, _build_tables(content, tile_size))
+        if labels.is_cuda:  # another thread may read them on another stream
+            torch.cuda.current_stream(labels.device).synchronize()
     with _seen_lock:
         _seen[key] = seen
         _seen.move_to_end(key)

@@ -18,7 +18,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.checks import check_qkv, check_regions, check_temperature
+from taylorir.attention.kernels.checks import check_qkv, check_regions, check_temperature, without_autocast
 from taylorir.attention.kernels.triton_launch import KernelCalls, family_of, interpreted, padded
 
 MAX_HEAD_DIM = 64
@@ -179,10 +179,14 @@ def _plain(regions: Tensor | None):
     """The operator in plain PyTorch: a function of q, k, v and tau."""
     from taylorir.attention.reference import taylor_direct, taylor_sums
 
-    if regions is None:
-        return lambda q, k, v, tau: taylor_sums(q, k, v, temperature=tau)
-    mask = regions[..., None, :, None] == regions[..., None, None, :]
-    return lambda q, k, v, tau: taylor_direct(q, k, v, temperature=tau, mask=mask)
+    def attend(q, k, v, tau):
+        with without_autocast(q):  # which has cast what it casts before
+            if regions is None:
+                return taylor_sums(q, k, v, temperature=tau)
+            mask = regions[..., None, :, None] == regions[..., None, None, :]
+            return taylor_direct(q, k, v, temperature=tau, mask=mask)
+
+    return attend
 
 
 def _plain_pull(regions: Tensor | None):
@@ -191,10 +195,10 @@ def _plain_pull(regions: Tensor | None):
 
 
 def _push(function, inputs: list[Tensor], tangents: tuple[Tensor | None, ...]):
-    """The tangents of a function's results: what they pull back is linear, and this its transpose."""
+    """The tangents of a function's results: pulling back is linear in what is pulled, this its transpose."""
     tangents = [torch.zeros_like(x) if t is None else t for x, t in zip(inputs, tangents, strict=True)]
     outputs, pull = torch.func.vjp(function, *inputs)
-    _, push = torch.func.vjp(pull, torch.utils._pytree.tree_map(torch.zeros_like, outputs))
+    _, push = torch.func.vjp(pull, outputs)
     return push(tuple(tangents))[0]
 
 
@@ -242,6 +246,8 @@ taylor_backward.register_vmap(_vmap_backward)
 
 
 class _Forward(torch.autograd.Function):
+    """``taylor_forward``, to be differentiated in eager mode."""
+
     forward = staticmethod(lambda *inputs: taylor_forward(*inputs))
     setup_context = staticmethod(_save_for_backward)
     backward = staticmethod(_backward)
@@ -254,6 +260,8 @@ class _Forward(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
+    """``taylor_backward``, likewise."""
+
     forward = staticmethod(lambda *inputs: taylor_backward(*inputs))
     setup_context = staticmethod(_save_for_second_order)
     backward = staticmethod(_second_order)

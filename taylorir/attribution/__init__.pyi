@@ -9,7 +9,7 @@ from .maps import (
 )
 from .rows import (
     Crop as Crop,
-    described as described,
+    describe_network as describe_network,
     detailed_crops as detailed_crops,
     named_networks as named_networks,
 )

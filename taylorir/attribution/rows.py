@@ -144,7 +144,7 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
     return networks
 
 
-def described(name: str, model: nn.Module) -> dict[str, object]:
+def describe_network(name: str, model: nn.Module) -> dict[str, object]:
     """What rows and labels say of a network: trained, attention, window_size, shift, position, upscale."""
     shown = ("attention", "window_size", "shift", "position", "upscale")
     return {"trained": name not in UNTRAINED} | {key: getattr(model.config, key) for key in shown}
@@ -201,7 +201,7 @@ def attribution_rows(
                 found = local_attribution(model, lr, patch, fold=fold, rule=rule, batch_size=batch_size)
                 yield {
                     **dict(zip(KEY, place, strict=True)),
-                    **described(name, model),
+                    **describe_network(name, model),
                     "diffusion_index": found.diffusion_index,
                     "completeness_error": found.completeness_error,
                     "field_width": field_width(effective_receptive_field(model, lr)),

@@ -52,20 +52,22 @@ def time_networks(
     quiet: Quiet = False,
 ) -> None:
     """Time networks on square images, in turns: median with the 20% and 80% quantiles."""
-    from taylorir.cost import METHODS, Network, network_rows
+    from taylorir.cost import NETWORK_METHODS, TimedNetwork, network_rows
     from taylorir.networks import build_model
 
     _writable(out)
     for name in method or ():
-        if name not in METHODS:
-            raise ValueError(f"--method must be one of {', '.join(METHODS)}, not {name!r}")
+        if name not in NETWORK_METHODS:
+            raise ValueError(f"--method must be one of {', '.join(NETWORK_METHODS)}, not {name!r}")
     networks = []
     for name in models or ["swinir_s_x2", "taylorswinir_s_x2"]:
         for window in window_size or [build_model(name).config.window_size]:
             if method is None:
-                networks.append(Network(name, name, window))
+                networks.append(TimedNetwork(name, name, window))
                 continue
-            networks += [Network(way, name, window, tuple(METHODS[way].items())) for way in method]
+            networks += [
+                TimedNetwork(way, name, window, tuple(NETWORK_METHODS[way].items())) for way in method
+            ]
     rows = network_rows(
         networks,
         lr_size or [96],
@@ -98,7 +100,7 @@ def time_attention(
     quiet: Quiet = False,
 ) -> None:
     """Time attention alone against the number of tokens."""
-    from taylorir.cost import MODES, attention_methods, attention_rows
+    from taylorir.cost import RUNTIME_MODES, attention_methods, attention_rows
 
     _writable(out)
     chosen = usable_device(device)
@@ -108,7 +110,7 @@ def time_attention(
         head_dim=head_dim,
         num_heads=num_heads,
         total_tokens=total_tokens,
-        modes=mode or MODES,
+        modes=mode or RUNTIME_MODES,
         device=chosen,
         dtype=_dtype(dtype),
         seconds=seconds,
@@ -132,12 +134,12 @@ def memory(
 
     With --out an interrupted run goes on where it stopped.
     """
-    from taylorir.cost import LR_SIZES, METHODS, UPSCALES, WINDOWS, grid, memory_table
+    from taylorir.cost import LR_SIZES, NETWORK_METHODS, UPSCALES, WINDOWS, memory_points, memory_table
 
     _writable(out)
-    points = grid(
+    points = memory_points(
         model or ("M", "S"),
-        method or tuple(METHODS),
+        method or tuple(NETWORK_METHODS),
         window_size or WINDOWS,
         lr_size or LR_SIZES,
         upscale or UPSCALES,
@@ -178,10 +180,12 @@ def validate(
     quiet: Quiet = False,
 ) -> None:
     """The accounting beside what real runs allocate, each in a fresh process."""
-    from taylorir.cost import LARGE, VALIDATION, validation_rows
+    from taylorir.cost import LARGE_POINTS, VALIDATION_POINTS, validation_rows
 
     _writable(out)
-    rows = validation_rows(usable_device(device), LARGE if large else VALIDATION, limit_gib=limit_gib)
+    rows = validation_rows(
+        usable_device(device), LARGE_POINTS if large else VALIDATION_POINTS, limit_gib=limit_gib
+    )
     _finish(rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet)
 
 

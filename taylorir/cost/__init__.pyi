@@ -5,22 +5,26 @@ from .flops import (
     network_flop_rows as network_flop_rows,
     parity_rows as parity_rows,
 )
-from .memory import METHODS as METHODS, Peak as Peak, Point as Point
-from .memory_real import LARGE as LARGE, VALIDATION as VALIDATION, validation_rows as validation_rows
+from .memory import NETWORK_METHODS as NETWORK_METHODS, MemoryPeak as MemoryPeak, MemoryPoint as MemoryPoint
+from .memory_real import (
+    LARGE_POINTS as LARGE_POINTS,
+    VALIDATION_POINTS as VALIDATION_POINTS,
+    validation_rows as validation_rows,
+)
 from .memory_rows import (
     LR_SIZES as LR_SIZES,
     UPSCALES as UPSCALES,
     WINDOWS as WINDOWS,
-    grid as grid,
     limit_points as limit_points,
     limit_rows as limit_rows,
+    memory_points as memory_points,
     memory_table as memory_table,
     with_savings as with_savings,
 )
 from .network_memory import memory_of as memory_of
 from .runtime import (
-    MODES as MODES,
-    Network as Network,
+    RUNTIME_MODES as RUNTIME_MODES,
+    TimedNetwork as TimedNetwork,
     attention_methods as attention_methods,
     attention_rows as attention_rows,
     network_rows as network_rows,

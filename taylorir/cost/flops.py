@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
 from taylorir.cost.allocations import record
-from taylorir.cost.memory import Point, build
+from taylorir.cost.memory import MemoryPoint, build
 from taylorir.cost.tracing import run_once
 from taylorir.networks import taylor_efficient_published
 from taylorir.rows import provenance
@@ -98,7 +98,7 @@ PARTS = {
 """The part of a network that an operator belongs to: only attention multiplies batches of matrices."""
 
 
-def network_flops(point: Point) -> dict[str, int]:
+def network_flops(point: MemoryPoint) -> dict[str, int]:
     """Operations of a whole network by part, keys the values of ``PARTS``; no arithmetic is run.
 
     Args:
@@ -132,7 +132,7 @@ def network_flop_rows(
     All parts grow with the number of LR pixels, so one ``lr_size``, a multiple of the windows, says all.
     """
     points = [
-        Point(model, method, False, window, lr_size, 2, mode)
+        MemoryPoint(model, method, False, window, lr_size, 2, mode)
         for model in models
         for window in windows
         for method in methods

@@ -31,7 +31,7 @@ from taylorir.cost.allocations import AllocationTrace, Events, cuda_attention_ke
 from taylorir.cost.tracing import efficient_form_traced_once, known_regions, run_once
 from taylorir.networks import VARIANTS, as_in_original, build_model, kept_apart
 
-METHODS: dict[str, dict[str, object]] = {
+NETWORK_METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
     "softmax_fused": {"attention": "softmax", "softmax_backend": "fused", "position": "bias"},
     "softmax_flash": {"attention": "softmax", "softmax_backend": "flash", "position": "none"},
@@ -51,12 +51,12 @@ _GROUPS, _BLOCKS = 2, 4  # what is traced
 
 
 @dataclass(frozen=True)
-class Point:
+class MemoryPoint:
     """One entry of the memory table.
 
     Attributes:
         model: "S" or "M".
-        method: a key of ``METHODS``.
+        method: a key of ``NETWORK_METHODS``.
         checkpoint: recompute every block in the backward pass (training only).
         window_size: side of a window.
         lr_size: side of the LR image.
@@ -81,7 +81,7 @@ class Point:
     def __post_init__(self) -> None:
         for name, choices in (
             ("model", ("S", "M")),
-            ("method", METHODS),
+            ("method", NETWORK_METHODS),
             ("mode", MODES),
             ("upscale", (2, 3, 4)),
         ):
@@ -96,7 +96,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Peak:
+class MemoryPeak:
     """Bytes at the moment of the peak.
 
     Attributes:
@@ -110,11 +110,11 @@ class Peak:
     parts: dict[str, int]
 
 
-def build(point: Point, **overrides: object) -> nn.Module:
+def build(point: MemoryPoint, **overrides: object) -> nn.Module:
     """The network of a point, with fresh weights; ``overrides`` are fields of ``ModelConfig``."""
     model = build_model(
         _variant(point),
-        **METHODS[point.method],
+        **NETWORK_METHODS[point.method],
         window_size=point.window_size,
         shift=point.lr_size > point.window_size,
         use_checkpoint=point.checkpoint,
@@ -125,7 +125,7 @@ def build(point: Point, **overrides: object) -> nn.Module:
     return as_in_original(model, point.lr_size if point.mode == "train" else point.window_size)
 
 
-def account(point: Point, *, whole: bool = False, cuda_kernels: bool = True) -> Peak:
+def account(point: MemoryPoint, *, whole: bool = False, cuda_kernels: bool = True) -> MemoryPeak:
     """Peak memory of a point, from traces on fake tensors.
 
     Args:
@@ -149,14 +149,14 @@ def account(point: Point, *, whole: bool = False, cuda_kernels: bool = True) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _static_bytes(point: Point) -> tuple[int, int]:
+def _static_bytes(point: MemoryPoint) -> tuple[int, int]:
     """Bytes of the parameters and of the buffers."""
     with torch.device("meta"):
         model = build(point)
     return bytes_of(model.parameters()), bytes_of(model.buffers())
 
 
-def _trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
+def _trace(point: MemoryPoint, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
     """A step of a network without contents: on fake tensors of the CPU, or on the meta device."""
     _use_first(point.method, point.checkpoint, point.mode, cuda_kernels, fake)
     return _traced(point, depths, cuda_kernels, fake)
@@ -165,10 +165,10 @@ def _trace(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool
 @functools.cache
 def _use_first(method: str, checkpoint: bool, mode: str, cuda_kernels: bool, fake: bool) -> None:
     """Trace a tiny network for nothing: what PyTorch imports on first use may hold on to tensors."""
-    _traced(Point("S", method, checkpoint, 4, 6, 2, mode), (2,), cuda_kernels, fake)
+    _traced(MemoryPoint("S", method, checkpoint, 4, 6, 2, mode), (2,), cuda_kernels, fake)
 
 
-def _traced(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
+def _traced(point: MemoryPoint, depths: tuple[int, ...], cuda_kernels: bool, fake: bool) -> StepTrace:
     with torch.device("meta"):
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
@@ -183,7 +183,7 @@ def _traced(point: Point, depths: tuple[int, ...], cuda_kernels: bool, fake: boo
 _shared_trace = functools.lru_cache(maxsize=64)(_trace)
 
 
-def _variant(point: Point) -> str:
+def _variant(point: MemoryPoint) -> str:
     return f"swinir_{point.model.lower()}_x{point.upscale}"
 
 
@@ -258,7 +258,7 @@ class StepTrace:
         events = Events(self.events.delta[index], self.events.owner[index], moved)
         return StepTrace(events, self.category[index], self.data, self.train)
 
-    def peak(self, parameters: int, buffers: int) -> Peak:
+    def peak(self, parameters: int, buffers: int) -> MemoryPeak:
         """The peak, for a network of which the bytes of parameters and buffers are given."""
         kinds = np.arange(len(CATEGORIES))[:, None]
         curves = np.cumsum((self.category == kinds) * self.events.delta, axis=1)
@@ -273,7 +273,7 @@ class StepTrace:
             end["transient"] += round(_optimiser_scratch() * parameters)
             if sum(end.values()) > sum(parts.values()):
                 parts, phase = end, "optimiser"
-        return Peak(sum(parts.values()), phase, parts)
+        return MemoryPeak(sum(parts.values()), phase, parts)
 
 
 def _alike(where: tuple[int, int], groups: int, blocks: int) -> tuple[int, int]:
@@ -286,7 +286,7 @@ def _alike(where: tuple[int, int], groups: int, blocks: int) -> tuple[int, int]:
     return (1, block if block == 0 else 1 + (block - 1) % 2)
 
 
-def trace_step(model: nn.Module, point: Point, *, quick: bool = False) -> StepTrace:
+def trace_step(model: nn.Module, point: MemoryPoint, *, quick: bool = False) -> StepTrace:
     """Record a step of a model, on the device that it is on, or on fake tensors within ``FakeTensorMode``.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from taylorir.cost.allocations import record
-from taylorir.cost.memory import METHODS, Point, account, build
+from taylorir.cost.memory import NETWORK_METHODS, MemoryPoint, account, build
 from taylorir.cost.timing import is_out_of_memory
 from taylorir.networks import kept_apart
 from taylorir.rows import provenance
@@ -40,7 +40,7 @@ class RealPeak:
     allocator: int
 
 
-def real_peak(point: Point, device: str = "cpu") -> RealPeak:
+def real_peak(point: MemoryPoint, device: str = "cpu") -> RealPeak:
     """Run a point in this process, on real tensors, and measure it."""
     model = build(point).to(device)
     train = point.mode == "train"
@@ -96,7 +96,9 @@ def _profiled(step: Callable[[], None]) -> int:
     return most
 
 
-def in_fresh_process(point: Point, device: str = "cpu", *, limit_gib: float | None = None) -> RealPeak | None:
+def in_fresh_process(
+    point: MemoryPoint, device: str = "cpu", *, limit_gib: float | None = None
+) -> RealPeak | None:
     """``real_peak`` in a process of its own; None if it ran out of memory.
 
     Args:
@@ -122,19 +124,19 @@ def in_fresh_process(point: Point, device: str = "cpu", *, limit_gib: float | No
 OUT_OF_MEMORY = 77
 """Exit code of a measuring process that ran out of memory."""
 
-VALIDATION = [
-    Point(model, method, checkpoint, window, size, 2, mode)
+VALIDATION_POINTS = [
+    MemoryPoint(model, method, checkpoint, window, size, 2, mode)
     for model, window, size in (("S", 8, 24), ("S", 16, 32))
     for mode in ("train", "infer")
-    for method in METHODS
+    for method in NETWORK_METHODS
     for checkpoint in (False, True)
     if mode == "train" or not checkpoint
 ]
 """Points small enough to be run on a laptop."""
 
 
-LARGE = [
-    Point("S", method, False, window, 192, 2, "infer")
+LARGE_POINTS = [
+    MemoryPoint("S", method, False, window, 192, 2, "infer")
     for window in (96, 192)
     for method in ("taylor_efficient", "softmax_naive")
 ]
@@ -142,7 +144,7 @@ LARGE = [
 
 
 def validation_rows(
-    device: str = "cpu", points: list[Point] | None = None, *, limit_gib: float | None = None
+    device: str = "cpu", points: list[MemoryPoint] | None = None, *, limit_gib: float | None = None
 ) -> pd.DataFrame:
     """Accounted and real peaks: one row a point.
 
@@ -151,12 +153,12 @@ def validation_rows(
 
     Args:
         device: where to run.
-        points: what to run; default ``VALIDATION``.
+        points: what to run; default ``VALIDATION_POINTS``.
         limit_gib: address space of each process, on a CPU; running out is a result.
     """
     cuda = torch.device(device).type == "cuda"
     rows = []
-    for point in VALIDATION if points is None else points:
+    for point in VALIDATION_POINTS if points is None else points:
         accounted = account(point, cuda_kernels=cuda).total
         real = in_fresh_process(point, device, limit_gib=limit_gib)
         row = {**asdict(point), "accounted_bytes": accounted, "status": "out of memory"}
@@ -179,7 +181,7 @@ def _main(request: str) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     torch.manual_seed(0)
     try:
-        print(json.dumps(asdict(real_peak(Point(**wanted["point"]), wanted["device"]))))
+        print(json.dumps(asdict(real_peak(MemoryPoint(**wanted["point"]), wanted["device"]))))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -21,14 +21,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from taylorir.cost.memory import CATEGORIES, METHODS, Peak, Point, account
+from taylorir.cost.memory import CATEGORIES, NETWORK_METHODS, MemoryPeak, MemoryPoint, account
 
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
 LR_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
 UPSCALES = (2, 3, 4)
 BUDGETS_GIB = (8, 16, 24, 80, 141)
 
-_KEY = tuple(field.name for field in dataclasses.fields(Point))
+_KEY = tuple(field.name for field in dataclasses.fields(MemoryPoint))
 COLUMNS = (
     *_KEY,
     "peak_bytes",
@@ -44,18 +44,18 @@ COLUMNS = (
 )
 
 
-def grid(
+def memory_points(
     models: Sequence[str] = ("M", "S"),
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = tuple(NETWORK_METHODS),
     windows: Sequence[int] = WINDOWS,
     lr_sizes: Sequence[int] = LR_SIZES,
     upscales: Sequence[int] = UPSCALES,
     modes: Sequence[str] = ("train", "infer"),
     checkpoints: Sequence[bool] = (False, True),
-) -> list[Point]:
+) -> list[MemoryPoint]:
     """All points of a table, in a fixed order; checkpointing exists in training only."""
     return [
-        Point(model, method, checkpoint, window, size, upscale, mode)
+        MemoryPoint(model, method, checkpoint, window, size, upscale, mode)
         for model in models
         for window in windows
         for size in lr_sizes
@@ -68,7 +68,7 @@ def grid(
 
 
 def memory_table(
-    points: Sequence[Point], out: Path | None = None, *, jobs: int = 1, progress: bool = False
+    points: Sequence[MemoryPoint], out: Path | None = None, *, jobs: int = 1, progress: bool = False
 ) -> pd.DataFrame:
     """Account for many points, in the order given.
 
@@ -109,7 +109,7 @@ def memory_table(
     return table
 
 
-def _row(point: Point, peak: Peak) -> dict[str, object]:
+def _row(point: MemoryPoint, peak: MemoryPeak) -> dict[str, object]:
     return {
         **dataclasses.asdict(point),
         "peak_bytes": peak.total,
@@ -159,16 +159,16 @@ def _source() -> dict[str, object]:
     }
 
 
-def _groups(points: Iterable[Point]) -> list[list[Point]]:
+def _groups(points: Iterable[MemoryPoint]) -> list[list[MemoryPoint]]:
     """Points that share traces together: all methods and scales of one size."""
-    groups: dict[tuple, list[Point]] = {}
+    groups: dict[tuple, list[MemoryPoint]] = {}
     for point in points:
         key = (point.model, point.window_size, point.lr_size, point.mode, point.batch)
         groups.setdefault(key, []).append(point)
     return list(groups.values())
 
 
-def _account_all(points: list[Point]) -> list[tuple[Point, Peak]]:
+def _account_all(points: list[MemoryPoint]) -> list[tuple[MemoryPoint, MemoryPeak]]:
     return [(point, account(point)) for point in points]
 
 
@@ -191,7 +191,7 @@ def _append(part: Path, rows: Iterable[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def _finished(part: Path, source: dict[str, object]) -> dict[Point, dict[str, object]]:
+def _finished(part: Path, source: dict[str, object]) -> dict[MemoryPoint, dict[str, object]]:
     """Whole rows of an earlier run of the same source; a last line that was cut off is left out."""
     if not part.exists():
         return {}
@@ -201,7 +201,7 @@ def _finished(part: Path, source: dict[str, object]) -> dict[Point, dict[str, ob
             if any(row.get(name) != str(value) for name, value in source.items()):
                 continue
             values = {name: _parsed(text) for name, text in row.items()} | source
-            rows[Point(**{name: values[name] for name in _KEY})] = values
+            rows[MemoryPoint(**{name: values[name] for name in _KEY})] = values
     return rows
 
 
@@ -221,14 +221,14 @@ def with_savings(rows: pd.DataFrame, baseline: str, *, checkpoint: bool = False)
 
     Args:
         rows: of ``memory_table``.
-        baseline: a key of ``METHODS``.
+        baseline: a key of ``NETWORK_METHODS``.
         checkpoint: whether the baseline is checkpointed (in training).
 
     Raises:
         ValueError: an unknown method, or no row of the baseline.
     """
-    if baseline not in METHODS:
-        raise ValueError(f"baseline: got {baseline!r}, expected one of {', '.join(METHODS)}")
+    if baseline not in NETWORK_METHODS:
+        raise ValueError(f"baseline: got {baseline!r}, expected one of {', '.join(NETWORK_METHODS)}")
     same = [name for name in _KEY if name not in ("method", "checkpoint")]
     chosen = (rows["method"] == baseline) & (rows["checkpoint"] == (checkpoint & (rows["mode"] == "train")))
     if not chosen.any():
@@ -238,7 +238,7 @@ def with_savings(rows: pd.DataFrame, baseline: str, *, checkpoint: bool = False)
     return joined.assign(saving=1 - joined["peak_bytes"] / joined["_baseline"]).drop(columns="_baseline")
 
 
-def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit: int = 1 << 15) -> int:
+def largest(point: MemoryPoint, vary: str, budget_bytes: int, *, step: int = 8, limit: int = 1 << 15) -> int:
     """The largest size at which a point's peak is within a budget, by interpolation; 0 if none is.
 
     Args:
@@ -275,23 +275,23 @@ def largest(point: Point, vary: str, budget_bytes: int, *, step: int = 8, limit:
 
 
 @functools.cache
-def _peak_bytes(point: Point) -> int:
+def _peak_bytes(point: MemoryPoint) -> int:
     return account(point).total
 
 
-def limit_points() -> list[Point]:
+def limit_points() -> list[MemoryPoint]:
     """What the table of limits asks for: SwinIR-M at x2, every method, in training and in inference."""
     return [
-        Point("M", method, checkpoint, 48, 48, 2, mode)
+        MemoryPoint("M", method, checkpoint, 48, 48, 2, mode)
         for mode in ("train", "infer")
-        for method in METHODS
+        for method in NETWORK_METHODS
         for checkpoint in (False, True)
         if mode == "train" or not checkpoint
     ]
 
 
 def limit_rows(
-    points: Sequence[Point],
+    points: Sequence[MemoryPoint],
     varies: Sequence[str] = ("window", "image"),
     budgets_gib: Sequence[int] = BUDGETS_GIB,
     *,
@@ -320,7 +320,7 @@ def limit_rows(
     return pd.DataFrame(rows)
 
 
-def _largest_sizes(task: tuple[Point, str, tuple[int, ...]]) -> tuple[tuple, list[int]]:
+def _largest_sizes(task: tuple[MemoryPoint, str, tuple[int, ...]]) -> tuple[tuple, list[int]]:
     point, vary, budgets = task
     step = 8 if vary == "window" else point.window_size
     return task, [largest(point, vary, budget * 2**30, step=step) for budget in budgets]

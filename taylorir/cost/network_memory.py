@@ -10,14 +10,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from taylorir.cost.allocations import cuda_attention_kernels
-from taylorir.cost.memory import MODES, Peak, bytes_of, record_step
+from taylorir.cost.memory import MODES, MemoryPeak, bytes_of, record_step
 from taylorir.cost.tracing import known_regions
 from taylorir.networks import SwinIR, kept_apart
 
 
 def memory_of(
     model: nn.Module, lr_size: int, mode: str = "train", *, batch: int = 1, cuda_kernels: bool = True
-) -> Peak:
+) -> MemoryPeak:
     """Peak memory of one step: exact bytes of tensors, without running the network or changing it.
 
     Args:

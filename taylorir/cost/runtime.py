@@ -22,7 +22,7 @@ from taylorir.cost.timing import Timing, time_calls
 from taylorir.networks import build_model, taylor_efficient_published
 from taylorir.rows import provenance
 
-MODES = ("forward", "train")
+RUNTIME_MODES = ("forward", "train")
 
 
 # ------------------------------------------------------------------------------------------- attention alone
@@ -125,7 +125,7 @@ def attention_rows(
     head_dim: int = 30,
     num_heads: int = 6,
     total_tokens: int | None = None,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] = RUNTIME_MODES,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     seconds: float = 2.0,
@@ -151,7 +151,7 @@ def attention_rows(
         ValueError: unknown method or mode.
     """
     _check_names("method", methods, ATTENTION)
-    _check_names("mode", modes, MODES)
+    _check_names("mode", modes, RUNTIME_MODES)
     rows = []
     for tokens in num_tokens:
         batch = max((total_tokens or 0) // tokens, 1)
@@ -222,7 +222,7 @@ def _attention_call(
 
 
 @dataclass(frozen=True)
-class Network:
+class TimedNetwork:
     """A network to be timed: the variant and its overrides, under the name that tables show."""
 
     method: str
@@ -232,7 +232,7 @@ class Network:
 
 
 def network_rows(
-    networks: Sequence[Network],
+    networks: Sequence[TimedNetwork],
     lr_sizes: Iterable[int],
     *,
     modes: Sequence[str] = ("forward",),
@@ -258,7 +258,7 @@ def network_rows(
     Raises:
         ValueError: unknown mode, variant or override.
     """
-    _check_names("mode", modes, MODES)
+    _check_names("mode", modes, RUNTIME_MODES)
     models = []
     for network in networks:
         torch.manual_seed(seed)

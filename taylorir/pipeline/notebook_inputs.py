@@ -34,8 +34,17 @@ def inputs_of(notebook: Path, parameters: Mapping[str, Any], root: Path = Path("
 
 
 def imported_modules(tree: ast.AST, package: str = PACKAGE) -> Iterator[str]:
-    """Dotted names under ``package`` that a module imports, wherever the import stands."""
+    """Dotted names under ``package`` that a module imports, wherever the import stands.
+
+    Of a room that it imports whole, as in ``from taylorir import report``, what it takes: ``report.cost``.
+    """
+    rooms: dict[str, str] = {}
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == package:
+            rooms |= {alias.asname or alias.name: f"{package}.{alias.name}" for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms:
+            yield f"{rooms[node.value.id]}.{node.attr}"
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -70,9 +79,14 @@ def _files_of(module: str, root: Path) -> list[Path]:
     module that its room's ``__init__.pyi`` takes it from."""
     parts = module.split(".")
     stub = root.joinpath(*parts[:-1]) / "__init__.pyi"
-    if stub.is_file():
-        home = public_names(stub).get(parts[-1])
-        parts = [*parts[:-1], *home.split(".")] if home else parts
+    home = public_names(stub).get(parts[-1]) if stub.is_file() else None
+    if home not in (None, parts[-1]):
+        name = ".".join((*parts[:-1], home))
+        if root.joinpath(
+            *name.split("."), "__init__.pyi"
+        ).is_file():  # it comes from a room, by its name there
+            return _files_of(f"{name}.{parts[-1]}", root)
+        parts = name.split(".")
     folders = [root.joinpath(*parts[:depth]) / "__init__.py" for depth in range(1, len(parts) + 1)]
     return [path for path in (*folders, root.joinpath(*parts).with_suffix(".py")) if path.is_file()]
 

@@ -13,9 +13,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir.cost import memory_rows, tracing
 from taylorir.cost.allocations import Events, cuda_attention_kernels, record
-from taylorir.cost.memory import METHODS, Point, _trace, account, build, trace_step
+from taylorir.cost.memory import NETWORK_METHODS, MemoryPoint, _trace, account, build, trace_step
 from taylorir.cost.memory_real import in_fresh_process, real_peak
-from taylorir.cost.memory_rows import grid, largest, limit_rows, memory_table as make_table, with_savings
+from taylorir.cost.memory_rows import (
+    largest,
+    limit_rows,
+    memory_points,
+    memory_table as make_table,
+    with_savings,
+)
 from taylorir.cost.tracing import run_once
 from taylorir.networks.original import as_in_original
 from taylorir.networks.variants import build_model
@@ -169,8 +175,8 @@ def test_the_original_computes_what_swinir_does(size):
 
 def test_the_original_holds_an_index_map_a_block_and_a_mask_a_shifted_one():
     with torch.device("meta"):
-        model = build(Point("M", "softmax_naive", window_size=48, lr_size=48))
-        shifted = build(Point("M", "softmax_naive", window_size=48, lr_size=96))
+        model = build(MemoryPoint("M", "softmax_naive", window_size=48, lr_size=48))
+        shifted = build(MemoryPoint("M", "softmax_naive", window_size=48, lr_size=96))
     index = sum(b.nbytes for name, b in model.named_buffers() if name.endswith("relative_position_index"))
     assert index == 36 * 2304**2 * 8  # 1458 MiB
     masks = sum(b.nbytes for name, b in shifted.named_buffers() if name.endswith("attn_mask"))
@@ -190,11 +196,11 @@ def test_the_original_refuses_other_attention():
 )
 def test_a_wrong_point_is_named(field, value):
     with pytest.raises(ValueError, match=field):
-        Point(**{field: value})
+        MemoryPoint(**{field: value})
 
 
 # A training step in full takes seconds: of methods that keep the same kinds of tensors, one.
-EXACT = [(method, "infer", False, 12) for method in METHODS] + [
+EXACT = [(method, "infer", False, 12) for method in NETWORK_METHODS] + [
     (method, "train", checkpoint, 8 if checkpoint else 12)
     for method in ("softmax_naive", "softmax_fused", "taylor_published", "taylor_efficient")
     for checkpoint in (False, True)
@@ -203,12 +209,12 @@ EXACT = [(method, "infer", False, 12) for method in METHODS] + [
 
 @pytest.mark.parametrize(("method", "mode", "checkpoint", "size"), EXACT, ids=map(str, EXACT))
 def test_repeating_blocks_and_sharing_tails_is_exact(method, mode, checkpoint, size):
-    point = Point("S", method, checkpoint, 8, size, 3, mode)
+    point = MemoryPoint("S", method, checkpoint, 8, size, 3, mode)
     assert account(point) == account(point, whole=True)
 
 
 def test_parts_add_up_and_are_what_they_are_called():
-    point = Point("S", "softmax_flash", False, 8, 8, 2)
+    point = MemoryPoint("S", "softmax_flash", False, 8, 8, 2)
     peak = account(point)
     with torch.device("meta"):
         numbers = sum(p.numel() for p in build(point).parameters())
@@ -220,15 +226,15 @@ def test_parts_add_up_and_are_what_they_are_called():
 
 
 def test_at_a_tiny_size_with_checkpointing_the_optimiser_is_the_peak():
-    peak = account(Point("M", "softmax_flash", True, 8, 8, 2))
+    peak = account(MemoryPoint("M", "softmax_flash", True, 8, 8, 2))
     assert peak.phase == "optimiser"
     assert peak.parts["gradients"] == peak.parts["parameters"] == peak.parts["transient"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", NETWORK_METHODS)
 @pytest.mark.parametrize(("mode", "checkpoint"), [("train", False), ("train", True), ("infer", False)])
 def test_fake_tensors_allocate_what_real_ones_do(method, mode, checkpoint):
-    point = Point("S", method, checkpoint, 8, 24, 2, mode)
+    point = MemoryPoint("S", method, checkpoint, 8, 24, 2, mode)
     small = {"depths": (2,)}
     real = trace_step(build(point, **small), point)
     real = trace_step(build(point, **small), point)  # the second time, so that geometry is there already
@@ -240,7 +246,7 @@ def test_fake_tensors_allocate_what_real_ones_do(method, mode, checkpoint):
 @pytest.mark.parametrize("method", ["softmax_naive", "taylor_direct", "taylor_published", "taylor_efficient"])
 def test_a_real_step_allocates_what_was_accounted_for(method):
     """The allocator's own reports, with the optimiser: nothing of the accounting is in what is measured."""
-    point = Point("S", method, False, 8, 24, 2)
+    point = MemoryPoint("S", method, False, 8, 24, 2)
     torch.manual_seed(0)
     accounted, real = account(point, cuda_kernels=False).total, real_peak(point)
     assert abs(accounted / real.tensors - 1) < 0.01
@@ -248,26 +254,26 @@ def test_a_real_step_allocates_what_was_accounted_for(method):
 
 
 def test_running_out_of_memory_is_an_answer():
-    assert in_fresh_process(Point("S", "taylor_direct", False, 8, 8), limit_gib=2) is not None
-    assert in_fresh_process(Point("S", "taylor_direct", False, 48, 96), limit_gib=2) is None
+    assert in_fresh_process(MemoryPoint("S", "taylor_direct", False, 8, 8), limit_gib=2) is not None
+    assert in_fresh_process(MemoryPoint("S", "taylor_direct", False, 48, 96), limit_gib=2) is None
 
 
 def test_any_other_failure_is_an_error():
     with pytest.raises(RuntimeError, match="nowhere"):
-        in_fresh_process(Point("S", "taylor_efficient", False, 8, 8), device="nowhere")
+        in_fresh_process(MemoryPoint("S", "taylor_efficient", False, 8, 8), device="nowhere")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", NETWORK_METHODS)
 def test_cuda_allocates_what_was_accounted_for(method):
-    point = Point("S", method, False, 16, 48, 2)
+    point = MemoryPoint("S", method, False, 16, 48, 2)
     assert abs(account(point).total / in_fresh_process(point, "cuda").allocator - 1) < 0.10
 
 
 # --- tables ----------------------------------------------------------------------------------------
 
-FEW = [Point("S", method, False, 8, 8, 2, "infer") for method in ("softmax_flash", "softmax_naive")]
+FEW = [MemoryPoint("S", method, False, 8, 8, 2, "infer") for method in ("softmax_flash", "softmax_naive")]
 
 
 def test_a_table_is_the_same_bytes_again_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -285,7 +291,7 @@ def test_a_table_is_the_same_bytes_again_and_goes_on_where_it_stopped(tmp_path, 
 
 def test_a_table_does_not_depend_on_the_order_nor_on_the_processes(tmp_path):
     methods = ["softmax_fused", "taylor_efficient"]
-    points = grid(models=["S"], methods=methods, windows=[8], lr_sizes=[8], upscales=[2, 3])
+    points = memory_points(models=["S"], methods=methods, windows=[8], lr_sizes=[8], upscales=[2, 3])
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     make_table(points, one, jobs=2)
     make_table(points[::-1], two)
@@ -294,12 +300,12 @@ def test_a_table_does_not_depend_on_the_order_nor_on_the_processes(tmp_path):
 
 
 def test_the_grid_has_checkpointing_in_training_only():
-    points = grid(models=["S"], windows=[8], lr_sizes=[48], upscales=[2])
-    assert len(points) == len(set(points)) == 3 * len(METHODS)
+    points = memory_points(models=["S"], windows=[8], lr_sizes=[48], upscales=[2])
+    assert len(points) == len(set(points)) == 3 * len(NETWORK_METHODS)
 
 
 def rows_of(*peaks):
-    base = dataclasses.asdict(Point())
+    base = dataclasses.asdict(MemoryPoint())
     return pd.DataFrame([base | {"method": m, "checkpoint": c, "peak_bytes": b} for m, c, b in peaks])
 
 
@@ -315,18 +321,18 @@ def test_savings_are_against_the_same_point():
 
 def test_the_largest_size_is_found(monkeypatch):
     monkeypatch.setattr(memory_rows, "_peak_bytes", lambda p: p.lr_size**2)
-    assert largest(Point(), "image", 100**2, step=8) == 96
-    assert largest(Point(), "image", 63, step=8) == 0
-    assert largest(Point(), "image", 10**12, step=8, limit=1024) == 1024
+    assert largest(MemoryPoint(), "image", 100**2, step=8) == 96
+    assert largest(MemoryPoint(), "image", 63, step=8) == 0
+    assert largest(MemoryPoint(), "image", 10**12, step=8, limit=1024) == 1024
     monkeypatch.setattr(memory_rows, "_peak_bytes", lambda p: p.window_size**2)
-    assert largest(Point(), "window", 48**2) == 48
+    assert largest(MemoryPoint(), "window", 48**2) == 48
     with pytest.raises(ValueError, match="vary"):
-        largest(Point(), "batch", 1)
+        largest(MemoryPoint(), "batch", 1)
 
 
 def test_limits_have_a_row_a_budget(monkeypatch):
     monkeypatch.setattr(memory_rows, "_peak_bytes", lambda p: 2**20 * p.lr_size**2)
-    rows = limit_rows([Point(window_size=24)], budgets_gib=[1, 4])
+    rows = limit_rows([MemoryPoint(window_size=24)], budgets_gib=[1, 4])
     assert rows[["vary", "window_size", "budget_gib", "largest"]].values.tolist() == [
         ["window", -1, 1, 32], ["window", -1, 4, 64], ["image", 24, 1, 24], ["image", 24, 4, 48],
     ]  # fmt: skip
@@ -336,8 +342,8 @@ def test_limits_have_a_row_a_budget(monkeypatch):
 
 
 def saving(method, baseline, **point):
-    ours = account(Point("M", method, False, 48, **point)).total
-    return 1 - ours / account(Point("M", baseline, False, 48, **point)).total
+    ours = account(MemoryPoint("M", method, False, 48, **point)).total
+    return 1 - ours / account(MemoryPoint("M", baseline, False, 48, **point)).total
 
 
 def test_a_training_step_takes_at_least_80_per_cent_less_than_the_original():

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from taylorir.cost.memory import Point, account, build
+from taylorir.cost.memory import MemoryPoint, account, build
 from taylorir.cost.network_memory import memory_of
 
 
@@ -26,7 +26,7 @@ def test_by_hand():
     [("taylor_efficient", "train"), ("softmax_fused", "infer")],
 )
 def test_equals_the_accounting_of_the_tables(method, mode):
-    point = Point("S", method, window_size=8, lr_size=16, mode=mode)
+    point = MemoryPoint("S", method, window_size=8, lr_size=16, mode=mode)
     assert memory_of(build(point), 16, mode) == account(point)
 
 

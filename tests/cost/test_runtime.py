@@ -18,8 +18,8 @@ from taylorir.cost.flops import (
     parity_rows,
     product_flops,
 )
-from taylorir.cost.memory import Point
-from taylorir.cost.runtime import ATTENTION, Network, attention_methods, attention_rows, network_rows
+from taylorir.cost.memory import MemoryPoint
+from taylorir.cost.runtime import ATTENTION, TimedNetwork, attention_methods, attention_rows, network_rows
 from taylorir.cost.timing import time_calls
 from taylorir.report.cost import (
     loglog_slope,
@@ -145,7 +145,7 @@ def test_unknown_names_are_refused(argument, value):
 
 
 def test_networks_make_rows():
-    network = Network("taylor_efficient", "taylorswinir_tiny_x2", 8, (("attention_form", "efficient"),))
+    network = TimedNetwork("taylor_efficient", "taylorswinir_tiny_x2", 8, (("attention_form", "efficient"),))
     rows = network_rows([network], [16, 24], modes=["forward", "train"], seconds=0, min_repeats=1)
     assert rows[["lr_size", "mode"]].values.tolist() == [
         [16, "forward"], [16, "train"], [24, "forward"], [24, "train"],
@@ -176,7 +176,7 @@ def test_the_operators_that_run_do_what_the_formula_says(method, tokens, width):
 
 @pytest.mark.parametrize("method", FORMS)
 def test_a_network_splits_into_attention_and_the_rest(method):
-    parts = network_flops(Point("S", method, False, 8, 16, 2, "infer"))
+    parts = network_flops(MemoryPoint("S", method, False, 8, 16, 2, "infer"))
     times = {"taylor_published": 2.5}.get(method, 1)  # in every second block once for each of four regions
     assert parts["attention"] == times * 24 * 6 * 4 * product_flops(method, 64, 10)  # blocks, heads, windows
     assert parts["linear"] == 24 * 2 * 256 * (60 * 180 + 60 * 60 + 2 * 60 * 120)  # qkv, projection, MLP
@@ -186,7 +186,7 @@ def test_a_network_splits_into_attention_and_the_rest(method):
 
 def test_the_backward_pass_of_the_layers_takes_twice_the_forward():
     forward, train = (
-        network_flops(Point("S", "softmax_naive", False, 8, 8, 2, m)) for m in ("infer", "train")
+        network_flops(MemoryPoint("S", "softmax_naive", False, 8, 8, 2, m)) for m in ("infer", "train")
     )
     assert train["attention"] == 3 * forward["attention"]
     assert train["linear"] == 3 * forward["linear"]

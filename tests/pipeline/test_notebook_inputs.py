@@ -127,3 +127,23 @@ def test_the_table_holds_each_notebook_and_its_files_exist():
 
 def reads_of(path: Path, parameters: dict[str, object]) -> list[str]:
     return declared_reads(path.relative_to(ROOT), parameters, ROOT)
+
+
+def test_of_a_room_imported_whole_counts_what_is_taken_from_it(tmp_path):
+    files = {
+        "__init__.pyi": "from . import room as room\nfrom .room import f as f",
+        "room/__init__.pyi": "from . import cost as cost\nfrom .tables import table\nfrom .other import f",
+        "room/cost.py": "",
+        "room/tables.py": "",
+        "room/other.py": "",
+    }
+    write_files(tmp_path, {f"taylorir/{name}": text for name, text in files.items()})
+    name = Path("notebooks/01_a.ipynb")
+    write_notebook(tmp_path / name, "from taylorir import room\nroom.cost.plot(room.table())")
+    assert set(inputs_of(name, {"preset": "cpu"}, tmp_path)) >= {
+        "taylorir/room/cost.py",
+        "taylorir/room/tables.py",
+    }
+    assert "taylorir/room/other.py" not in inputs_of(name, {"preset": "cpu"}, tmp_path)
+    write_notebook(tmp_path / name, "from taylorir import f")
+    assert "taylorir/room/other.py" in inputs_of(name, {"preset": "cpu"}, tmp_path)

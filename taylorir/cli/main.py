@@ -178,8 +178,9 @@ def upscale(
 ) -> None:
     """Upscale your own picture, or a folder of them.
 
-    Orientation, transparency, greyscale and colour profile are kept; 16-bit depth, CMYK and animation are
-    reduced, and that is said. A folder goes on after a broken file, names it at the end, and exits with 1.
+    Orientation, transparency, greyscale and colour profile are kept, and 16 bits in a PNG; CMYK, animation
+    and 16 bits in WebP and JPEG are reduced, and that is said. A folder goes on after a broken file, names it
+    at the end, and exits with 1.
     """
     _check_upscale(upscale)
     from taylorir.evaluation import (

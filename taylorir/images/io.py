@@ -75,7 +75,7 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Pi
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, expected an image file")
     with path.open("rb") as file:
-        with _fault_of(path, "is not an image that can be read"):
+        with _fault_of(path, "is not an image that can be read", max_pixels):
             source = open_undecoded(file)
         width, height = source.picture.size
         if width * height > max_pixels:
@@ -85,19 +85,19 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Pi
                 f"{path}: pixels of type {source.picture.mode} have no defined black and white; "
                 "save it as 8- or 16-bit first"
             )
-        with _fault_of(path, "is damaged or cut short"):
+        with _fault_of(path, "is damaged or cut short", max_pixels):
             return decode(source)
 
 
 @contextlib.contextmanager
-def _fault_of(path: Path, what: str) -> Iterator[None]:
+def _fault_of(path: Path, what: str, max_pixels: int) -> Iterator[None]:
     """Take whatever a decoder raises for a fault of the file: Pillow has no one type for it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} claims far more than the limit of {MAX_PIXELS:,} pixels") from None
+        raise ValueError(f"{path} claims far more than the limit of {max_pixels:,} pixels") from None
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path} {what} (PNG, JPEG, WebP, TIFF, BMP, GIF, PPM)") from None
     except MemoryError:

@@ -6,11 +6,13 @@ the edge of what is seen: a dark or bright fringe. Shape legend: H height, W wid
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy.ndimage import uniform_filter
 
 _RADII = (1, 2, 4, 8, 16, 32)
-_STRIP_ROWS = 256  # filled at once, in float64: bounds the memory
+_TILE = 512  # pixels a side that are filled at once, in float64: bounds the memory
 
 
 def bleed_colours(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -21,26 +23,25 @@ def bleed_colours(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     stay as they are. So the result does not depend on the colours under alpha 0.
 
     Args:
-        colours: uint8 ``[H, W, 3]``.
-        alpha: uint8 ``[H, W]``.
+        colours: uint8 or uint16 ``[H, W, 3]``.
+        alpha: uint8 or uint16 ``[H, W]``.
 
     Returns:
-        uint8 ``[H, W, 3]``; ``colours`` itself where nothing, or everything, is fully transparent.
+        ``[H, W, 3]``; ``colours`` itself where nothing, or everything, is fully transparent.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
         return colours
-    reach = _RADII[-1]
     filled = colours.copy()
     filled[hidden] = _average(colours, alpha)
-    for start in range(0, len(alpha), _STRIP_ROWS):
-        stop = start + _STRIP_ROWS
-        if not hidden[start:stop].any():
-            continue
-        first = max(0, start - reach)
-        around = slice(first, stop + reach)
-        inside = slice(start - first, stop - first)
-        filled[start:stop] = _filled(filled[around], alpha[around])[inside]
+    height, width = alpha.shape
+    for top, left in itertools.product(range(0, height, _TILE), range(0, width, _TILE)):
+        tile = slice(top, top + _TILE), slice(left, left + _TILE)
+        first = max(0, top - _RADII[-1]), max(0, left - _RADII[-1])
+        around = tuple(slice(a, b.stop + _RADII[-1]) for a, b in zip(first, tile, strict=True))
+        if hidden[tile].any() and not hidden[around].all():
+            within = tuple(slice(b.start - a, b.stop - a) for a, b in zip(first, tile, strict=True))
+            filled[tile] = _filled(filled[around], alpha[around])[within]
     return filled
 
 

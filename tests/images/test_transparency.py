@@ -40,10 +40,10 @@ def test_nothing_to_bleed_changes_nothing(alpha):
     assert np.array_equal(bleed_colours(colours, np.full((5, 6), alpha, np.uint8)), colours)
 
 
-def test_strips_do_not_show(monkeypatch):
+def test_tiles_do_not_show(monkeypatch):
     colours, alpha = noise(90, 20, 3), np.where(noise(90, 20, seed=1) > 250, noise(90, 20, seed=2), 0)
     whole = bleed_colours(colours, alpha)
-    monkeypatch.setattr("taylorir.images.transparency._STRIP_ROWS", 7)
+    monkeypatch.setattr("taylorir.images.transparency._TILE", 7)
     assert np.array_equal(bleed_colours(colours, alpha), whole)
     assert np.array_equal(whole[alpha > 0], colours[alpha > 0])
 

@@ -17,12 +17,19 @@ benchmark_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value} is no positive number")
+    return value
+
+
 Out = Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")]
-Jobs = Annotated[int, typer.Option(help="Processes to work in.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes to work in.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no table.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-Seconds = Annotated[float, typer.Option(help="Time to spend on a measurement.")]
+Seconds = Annotated[float, typer.Option(callback=_positive, help="Time to spend on a measurement.")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help="May be repeated; default: all.")]
 Modes = Annotated[list[str] | None, typer.Option("--mode", help="May be repeated; default: all.")]
 
@@ -33,9 +40,11 @@ def time_networks(
         list[str] | None,
         typer.Argument(help="Variants to time. Default: swinir_s_x2 and taylorswinir_s_x2."),
     ] = None,
-    lr_size: Annotated[list[int] | None, typer.Option(help="Side of the LR image; may be repeated.")] = None,
+    lr_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Side of the LR image; may be repeated.")
+    ] = None,
     window_size: Annotated[
-        list[int] | None, typer.Option(help="Window; may be repeated. Default: each variant's own.")
+        list[int] | None, typer.Option(min=1, help="Window; may be repeated. Default: each variant's own.")
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -44,7 +53,8 @@ def time_networks(
     mode: Annotated[str, typer.Option(help="forward, or train (forward and backward).")] = "forward",
     seconds: Seconds = 3.0,
     longest: Annotated[
-        float, typer.Option(help="A call that takes more seconds is run once, its warm-up.")
+        float,
+        typer.Option(callback=_positive, help="A call that takes more seconds is run once, its warm-up."),
     ] = 60.0,
     dtype: Dtype = "float32",
     device: Device = "auto",
@@ -84,14 +94,14 @@ def time_networks(
 @benchmark_app.command("attention")
 def time_attention(
     num_tokens: Annotated[
-        list[int] | None, typer.Option(help="Tokens N; may be repeated. Default: 64 to 65536.")
+        list[int] | None, typer.Option(min=1, help="Tokens N; may be repeated. Default: 64 to 65536.")
     ] = None,
     method: Methods = None,
     mode: Modes = None,
-    head_dim: Annotated[int, typer.Option(help="Width of a head: 30 in SwinIR-M, 10 in S.")] = 30,
-    num_heads: Annotated[int, typer.Option(help="Heads.")] = 6,
+    head_dim: Annotated[int, typer.Option(min=1, help="Width of a head: 30 in SwinIR-M, 10 in S.")] = 30,
+    num_heads: Annotated[int, typer.Option(min=1, help="Heads.")] = 6,
     total_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of the whole batch of windows; default: one window.")
+        int | None, typer.Option(min=1, help="Tokens of the whole batch of windows; default: one window.")
     ] = None,
     seconds: Seconds = 1.0,
     dtype: Dtype = "float32",
@@ -122,8 +132,12 @@ def time_attention(
 def memory(
     model: Annotated[list[str] | None, typer.Option(help="S or M; may be repeated; default: both.")] = None,
     method: Methods = None,
-    window_size: Annotated[list[int] | None, typer.Option(help="May be repeated; default: 8 to 96.")] = None,
-    lr_size: Annotated[list[int] | None, typer.Option(help="May be repeated; default: 48 to 512.")] = None,
+    window_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="May be repeated; default: 8 to 96.")
+    ] = None,
+    lr_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="May be repeated; default: 48 to 512.")
+    ] = None,
     upscale: Annotated[list[int] | None, typer.Option(help="2, 3 or 4; may be repeated.")] = None,
     mode: Modes = None,
     jobs: Jobs = 2,
@@ -173,7 +187,7 @@ def flops(out: Out = None, quiet: Quiet = False) -> None:
 def validate(
     large: Annotated[bool, typer.Option("--large", help="Windows of 96 and 192 instead.")] = False,
     limit_gib: Annotated[
-        float | None, typer.Option(help="Address space of each process, GiB, on a CPU.")
+        float | None, typer.Option(callback=_positive, help="Address space of each process, GiB, on a CPU.")
     ] = None,
     device: Device = "auto",
     out: Out = None,
@@ -227,7 +241,7 @@ def usable_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        torch.empty(1, device=name).item()  # a "meta" device holds no values
     except (RuntimeError, AssertionError):
         raise ValueError(f"--device {name} cannot be used here") from None
     return name

@@ -299,9 +299,17 @@ def run_command(
 def main() -> None:
     """The command; errors of the user end with one line on standard error and exit code 2."""
     try:
-        code = typer.main.get_command(app).main(prog_name="taylorir.experiments", standalone_mode=False)
+        sys.exit(typer.main.get_command(app).main(prog_name="taylorir.experiments", standalone_mode=False))
     except (ValueError, OSError) as error:
-        sys.exit(f"taylorir: error: {one_line(error)}")
-    except KeyboardInterrupt:
+        reason = one_line(error)
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    sys.exit(code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the command-line parser
+            raise
+        reason = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+    typer.echo(f"taylorir: error: {reason}", err=True)
+    sys.exit(2)

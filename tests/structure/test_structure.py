@@ -42,6 +42,7 @@ INNER_ROOMS = {"taylorir.attention": "cost"}
 # Tests of how the book is made, not of what the paper says.
 NO_CLAIM = (
     "tests/book/",
+    "tests/cli/test_benchmark",
     "tests/networks/test_export",
     "tests/pipeline/",
     "tests/report/",

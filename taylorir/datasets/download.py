@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import lzma
 import os
 import shutil
+import struct
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import pooch
 from tqdm import tqdm
 
 from taylorir.datasets.manifest import CANONICAL, ImageHash, SetEntry, check_file, set_files
-from taylorir.images import READABLE_SUFFIXES
-from taylorir.rows import write_atomic
+from taylorir.images import READABLE_SUFFIXES, read_image
+from taylorir.rows import one_line, write_atomic
 
 MAX_FILE_BYTES = 16 * 2**20  # of one image; the largest in the manifest has 2.4 MB
 MAX_ARCHIVE_BYTES = 4 * 2**30
@@ -24,6 +28,8 @@ MAX_UNPACKED_BYTES = 6 * 2**30
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30
 _BLOCK = 2**20
+# what the readers of the kinds of compression in a zip raise for data that is none
+_DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error, lzma.LZMAError, struct.error)
 
 
 def fetch_set(entry: SetEntry, root: Path, *, progress: bool = False) -> Path:
@@ -49,7 +55,11 @@ def fetch_set(entry: SetEntry, root: Path, *, progress: bool = False) -> Path:
         if len(set_files(entry, root)) < entry.images:
             name = PurePosixPath(urllib.parse.urlparse(entry.url).path).name
             archive = _retrieve(entry.url, work / name, entry.archive_hash, MAX_ARCHIVE_BYTES, progress)
-            unpack_images(archive, target, limit=MAX_UNPACKED_BYTES)
+            try:
+                _unpack_set(entry, archive, target, progress)
+            except ValueError:
+                shutil.rmtree(work)
+                raise
     else:
         present = set_files(entry, root)
         bar = tqdm(entry.hashes, desc=entry.name, unit="image", disable=not progress, leave=False)
@@ -61,6 +71,21 @@ def fetch_set(entry: SetEntry, root: Path, *, progress: bool = False) -> Path:
     if len(set_files(entry, root)) < entry.images:
         raise ValueError(f"{entry.name} has {len(set_files(entry, root))} images, {entry.images} expected")
     return target
+
+
+def _unpack_set(entry: SetEntry, archive: Path, target: Path, progress: bool) -> None:
+    """Bring the images of an archive to ``target`` once all of them are there and can be read."""
+    unpacked = archive.parent / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    unpack_images(archive, unpacked, limit=MAX_UNPACKED_BYTES)
+    files = sorted(unpacked.iterdir())
+    if len(files) < entry.images:
+        raise ValueError(f"{archive.name} holds {len(files)} images, {entry.images} expected")
+    for file in tqdm(files, desc=entry.name, unit="image", disable=not progress, leave=False):
+        read_image(file)
+    for file in files:
+        os.replace(file, target / file.name)
 
 
 def _fetch_image(entry: SetEntry, image: ImageHash, target: Path, work: Path) -> None:
@@ -75,27 +100,38 @@ def _fetch_image(entry: SetEntry, image: ImageHash, target: Path, work: Path) ->
 
 
 def _retrieve(url: str, path: Path, known_hash: str | None, limit: int, progress: bool) -> Path:
-    """``pooch.retrieve`` through :func:`resuming_download`; the partial file survives a failure."""
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        pooch.retrieve(
-            url,
-            known_hash,
-            fname=path.name,
-            path=path.parent,
-            downloader=lambda url, output, _: resuming_download(
-                url, Path(output), partial=path.with_name(path.name + ".part"), limit=limit, progress=progress
-            ),
-        )
-    except ValueError as error:
-        if "hash" not in str(error).lower():
-            raise
-        raise ValueError(f"{url} is not the file that is expected: its hash is not {known_hash}") from None
-    finally:
-        logger.setLevel(level)
+    """:func:`resuming_download`, unless the file is there; one of another hash (``md5:...``) is removed."""
+    if not path.exists():
+        partial = path.with_name(path.name + ".part")
+        resuming_download(url, path, partial=partial, limit=limit, progress=progress)
+    if known_hash is not None:
+        algorithm, _, digest = known_hash.partition(":")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+        if found.hexdigest() != digest:
+            path.unlink()
+            raise ValueError(f"{url} is not the file that is expected: its hash is not {known_hash}")
     return path
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    """Redirects stay on the web: urllib would follow one to ftp."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        try:
+            _check_scheme(newurl)
+        except ValueError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_HttpOnly)
+
+
+def _check_scheme(url: str) -> None:
+    if urllib.parse.urlparse(url).scheme not in ("http", "https"):
+        raise ValueError(f"only http and https are fetched, not {url}")
 
 
 def resuming_download(url: str, output: Path, *, partial: Path, limit: int, progress: bool = False) -> None:
@@ -109,11 +145,10 @@ def resuming_download(url: str, output: Path, *, partial: Path, limit: int, prog
         progress: show a bar.
 
     Raises:
-        ValueError: another kind of URL, or a file larger than ``limit``.
+        ValueError: another kind of URL, also behind a redirect, or a file larger than ``limit``.
         OSError: no complete answer after several attempts.
     """
-    if urllib.parse.urlparse(url).scheme not in ("http", "https"):
-        raise ValueError(f"only http and https are fetched, not {url}")
+    _check_scheme(url)
     reason = ""
     for _ in range(ATTEMPTS):
         try:
@@ -138,7 +173,7 @@ def _continue(url: str, partial: Path, limit: int, progress: bool) -> bool:
     """One request from the end of ``partial`` on; True when the file is complete."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+    with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
         resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(
             f"bytes {have}-"
         )
@@ -166,8 +201,8 @@ def unpack_images(archive: Path, target: Path, *, limit: int) -> int:
     """Write the images of a zip archive to one folder, each under its bare name.
 
     Nothing else is unpacked. Before the first file is written, the whole archive is refused if a name is
-    absolute or climbs, a member is a link, two images share a name, or the sizes add up to more than
-    ``limit``; while unpacking, no member may be larger than it claims.
+    absolute or climbs, a member is a link or encrypted, two images share a name, or the sizes add up to more
+    than ``limit``; while unpacking, no member may be larger than it claims.
 
     Args:
         archive: the zip file.
@@ -187,16 +222,24 @@ def unpack_images(archive: Path, target: Path, *, limit: int) -> int:
             _check_members(archive, members, limit)
             images = [m for m in members if PurePosixPath(m.filename).suffix.lower() in READABLE_SUFFIXES]
             for member in images:
-                with content.open(member) as source:
-                    data = source.read(member.file_size + 1)
+                data = _read_member(content, member)
                 if len(data) != member.file_size:
                     raise ValueError(f"{archive.name}: {member.filename} is not as large as it claims")
                 write_atomic(
                     target / PurePosixPath(member.filename).name, lambda file, data=data: file.write(data)
                 )
             return len(images)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{archive.name} is damaged: {error}") from None
+    except _DAMAGE as error:
+        raise ValueError(f"{archive.name} is damaged: {one_line(error)}") from None
+
+
+def _read_member(content: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """What a member holds, and one byte more than it claims if it holds more."""
+    try:
+        with content.open(member) as source:
+            return source.read(member.file_size + 1)
+    except OSError as error:  # so bz2 says that data is no bz2
+        raise zipfile.BadZipFile(one_line(error)) from None
 
 
 def _check_members(archive: Path, members: list[zipfile.ZipInfo], limit: int) -> None:
@@ -205,6 +248,8 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo], limit: int) ->
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in member.filename or path.name in ("", "."):
             raise ValueError(f"{archive.name} is unsafe: the name {member.filename!r} leaves the folder")
+        if member.flag_bits & 0x1:
+            raise ValueError(f"{archive.name} is of no use: {member.filename!r} is encrypted")
         if (member.external_attr >> 16) & 0o170000 == 0o120000:
             raise ValueError(f"{archive.name} is unsafe: {member.filename!r} is a link")
         if member.file_size > 2**28:

@@ -37,12 +37,12 @@ ATTENTION = "benchmark attention --num-tokens 16 --method taylor_direct"
         ("evaluate bicubic --device meta", "--device meta cannot be used here"),
         (
             "train swinir_tiny_x2 --out run --device meta",
-            "device must be auto, cpu, cuda or cuda:N, got 'meta'",
+            "must be auto, cpu, cuda or cuda:N, got 'meta'",
         ),
         ("train swinir_tiny_x2 --out run --device cuda:x", "got 'cuda:x'"),
     ],
 )
-def test_misuse_of_what_measures_is_one_line_and_exit_code_2(
+def test_misuse_of_measurements_is_one_line_and_exit_code_2(
     tmp_path, monkeypatch, capsys, arguments, message
 ):
     monkeypatch.chdir(tmp_path)

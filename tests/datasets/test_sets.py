@@ -161,6 +161,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.cut_after: list[int] = []  # bytes sent before the connection closes, one a request
         self.ranges = True
+        self.redirects: dict[str, str] = {}
         self.requests: list[tuple[str, str | None]] = []
         outer = self
 
@@ -179,6 +180,11 @@ class Server:
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range")
         self.requests.append((request.path, wanted))
+        if request.path in self.redirects:
+            request.send_response(302)
+            request.send_header("Location", self.redirects[request.path])
+            request.end_headers()
+            return
         if request.path not in self.files:
             request.send_error(404)
             return
@@ -281,7 +287,7 @@ def test_downloads_are_bounded_and_of_known_kinds(tmp_path, server):
         download.resuming_download(server.url + "x", tmp_path / "x", **arguments)
     with pytest.raises(OSError, match="answers 404"):
         download.resuming_download(server.url + "none", tmp_path / "x", **arguments)
-    with pytest.raises(ValueError, match="only http and https"):
+    with pytest.raises(ValueError, match=r"only http and https"):
         download.resuming_download("file:///etc/hostname", tmp_path / "x", **arguments)
     assert not list(tmp_path.iterdir())
 
@@ -357,3 +363,66 @@ def test_links_and_damaged_archives_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"z\.zip is damaged"):
         download.unpack_images(tmp_path / "z.zip", tmp_path, limit=2_000)
     assert not list(tmp_path.glob("*.png"))
+
+
+ARCHIVES = {
+    "deflate": zipfile.ZIP_DEFLATED,
+    "bz2": zipfile.ZIP_BZIP2,
+    "lzma": zipfile.ZIP_LZMA,
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize("offset", [45, 60, 100])
+def test_broken_compressed_data_is_one_line(tmp_path, kind, offset):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", ARCHIVES[kind]) as archive:
+        archive.writestr("1.png", bytes(noise(1_000)))
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[offset : offset + 8] = bytes(byte ^ 0x55 for byte in content[offset : offset + 8])
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^x\.zip is damaged: .") as error:
+        download.unpack_images(tmp_path / "x.zip", tmp_path, limit=2_000)
+    assert "\n" not in str(error.value) and not list(tmp_path.glob("*.png"))
+
+
+def test_an_encrypted_archive_is_refused(tmp_path):
+    content = bytearray(zip_of({"1.png": b"x"}))
+    content[6] |= 1  # the flag, in the member's header and in the directory at the end
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.zip is of no use: '1\.png' is encrypted"):
+        download.unpack_images(tmp_path / "x.zip", tmp_path, limit=2_000)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"1.png": b"junk", "2.png": b"junk"}, r"1\.png is not an image"),
+        ({"1.png": png(noise(6, 8, 3)), "2.png": png(noise(6, 8, 3))[:60]}, r"2\.png is damaged"),
+        ({"1.png": png(noise(6, 8, 3))}, "holds 1 images, 2 expected"),
+        ({"1.png": png(noise(6, 8, 3)), "../2.png": png(noise(6, 8, 3))}, "leaves the folder"),
+    ],
+    ids=["junk", "cut", "few", "unsafe"],
+)
+def test_an_archive_of_something_else_is_no_set_and_does_not_stay(tmp_path, server, members, message):
+    content = zip_of(members)
+    server.files = {"/hr.zip": content}
+    known = "md5:" + hashlib.md5(content, usedforsecurity=False).hexdigest()
+    entry = entry_of({}, server.url + "hr.zip", name="DIV2K", folder="train", images=2, archive_hash=known)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            download.fetch_set(entry, tmp_path)
+        assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(server.requests) == 2, "it is fetched anew: the server may have the right one by then"
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1:9/x", "file:///etc/hostname"])
+def test_a_redirect_that_leaves_the_web_is_refused(tmp_path, server, place):
+    server.redirects = {"/x": place, "/y": server.url + "z"}
+    server.files = {"/z": b"content"}
+    download.resuming_download(server.url + "y", tmp_path / "y", partial=tmp_path / "y.part", limit=100)
+    assert (tmp_path / "y").read_bytes() == b"content"
+    with pytest.raises((ValueError, OSError), match=r"only http and https are fetched|answers 302") as error:
+        download.resuming_download(server.url + "x", tmp_path / "x", partial=tmp_path / "x.part", limit=100)
+    assert not isinstance(error.value, ConnectionError) and not (tmp_path / "x").exists()
+    assert len(server.requests) == 3, "it is not tried again"

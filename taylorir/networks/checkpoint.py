@@ -275,15 +275,10 @@ def _config_of(record: dict, source: Path) -> ModelConfig:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write and flush to the disk, unless the file holds this already."""
+    """Write, unless the file holds this already."""
     if not path.exists() or path.read_bytes() != content:
         _write(path, content)
 
 
 def _write(path: Path, content: bytes) -> None:
-    def write(file) -> None:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-    write_atomic(path, write)
+    write_atomic(path, lambda file: file.write(content))

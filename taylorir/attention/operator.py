@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from taylorir.attention.kernels.checks import (
@@ -17,9 +18,17 @@ from taylorir.attention.kernels.checks import (
     check_temperature,
     compute_dtype,
 )
-from taylorir.attention.kernels.direct import is_small, taylor_direct_blocked, taylor_direct_small
-from taylorir.attention.kernels.efficient import taylor_efficient_chunked
-from taylorir.attention.kernels.segments import in_segments
+from taylorir.attention.kernels.direct import is_small
+from taylorir.attention.kernels.torch_operator import (
+    DIRECT,
+    attend,
+    attend_by_definition,
+    attend_in_graph,
+    attend_small,
+    cheaper_form,
+    is_traced,
+    needs_definition,
+)
 from taylorir.attention.reference import output_scale
 
 
@@ -29,7 +38,7 @@ def taylor_efficient(
     v: Tensor,
     *,
     temperature: float | Tensor = 1.0,
-    regions: Tensor | None = None,
+    regions: Tensor | tuple[Tensor, Tensor] | None = None,
     scale_output: bool = False,
     backend: str = "auto",
 ) -> Tensor:
@@ -50,15 +59,7 @@ def taylor_efficient(
     Raises:
         TypeError, ValueError: an argument of a wrong type, dtype, shape or device, or a missing backend.
     """
-    q, k, v = check_qkv(q, k, v)
-    regions = check_regions(regions, q)
-    tau = check_temperature(temperature, q, compute_dtype(q))
-    scale = output_scale(q, scale_output)
-    if _uses_triton(backend, q, v):
-        from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
-
-        return taylor_efficient_triton(q, k, v, tau, regions) * scale
-    return in_segments(taylor_efficient_chunked, q, k, v, tau, regions, scale)
+    return _attend(q, k, v, temperature, regions, scale_output, 0.0, backend)
 
 
 def taylor_attention(
@@ -67,7 +68,7 @@ def taylor_attention(
     v: Tensor,
     *,
     temperature: float | Tensor = 1.0,
-    regions: Tensor | None = None,
+    regions: Tensor | tuple[Tensor, Tensor] | None = None,
     scale_output: bool = False,
     crossover: float | None = None,
     backend: str = "auto",
@@ -86,21 +87,7 @@ def taylor_attention(
     Raises:
         TypeError, ValueError: as in :func:`taylor_efficient`.
     """
-    q, k, v = check_qkv(q, k, v)
-    if q.shape[-2] >= (crossover_flops(q.shape[-1]) if crossover is None else crossover):
-        return taylor_efficient(
-            q, k, v, temperature=temperature, regions=regions, scale_output=scale_output, backend=backend
-        )
-    _uses_triton(backend, q, v)
-    regions = check_regions(regions, q)
-    scale = output_scale(q, scale_output)
-    small = regions is None and is_small(q)
-    if small and type(temperature) is float:  # which costs nothing, where a tensor would cost a call
-        return taylor_direct_small(q, k, v, temperature, scale)
-    tau = check_temperature(temperature, q, compute_dtype(q))
-    if small:
-        return taylor_direct_small(q, k, v, tau, scale)
-    return in_segments(taylor_direct_blocked, q, k, v, tau, regions, scale)
+    return _attend(q, k, v, temperature, regions, scale_output, crossover, backend)
 
 
 def crossover_flops(head_dim: int) -> int:
@@ -123,8 +110,60 @@ def crossover_memory(head_dim: int) -> int:
     return math.ceil((d * d + 2 * d + 1 + math.sqrt(d**4 + 12 * d**3 + 14 * d**2 + 4 * d + 1)) / 4)
 
 
-def _uses_triton(backend: str, q: Tensor, v: Tensor) -> bool:
-    """Whether the Triton kernels serve: for CUDA tensors that they take, unless forced either way.
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: float | Tensor,
+    regions: Tensor | tuple[Tensor, Tensor] | None,
+    scale_output: bool,
+    crossover: float | None,
+    backend: str,
+) -> Tensor:
+    """Find what is to run, and run it."""
+    q, k, v = check_qkv(q, k, v)
+    labels = check_regions(regions, q, k)
+    chosen = _serving(backend, q, k, v, crossover)
+    if not torch.compiler.is_compiling() and needs_definition():
+        form = cheaper_form(q, k, crossover)
+        return attend_by_definition(form, q, k, v, temperature, labels, scale_output)
+    if chosen == "triton":
+        from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
+
+        return taylor_efficient_triton(q, k, v, temperature, regions) * output_scale(k, scale_output)
+    traced = is_traced(q, labels)
+    dtype = compute_dtype(q)
+    if not traced and labels is None and is_small(q, k) and cheaper_form(q, k, crossover) is DIRECT:
+        if type(temperature) is not float:  # which costs nothing, where a tensor would cost a call
+            temperature = check_temperature(temperature, q, dtype)
+        if q.dtype == dtype:
+            return attend_small(q, k, v, temperature, scale_output)
+        return attend_small(*(x.to(dtype) for x in (q, k, v)), temperature, scale_output).to(q.dtype)
+    tau = check_temperature(temperature, q, dtype)
+    one_batch = [_with_one_batch_axis(x, 3) for x in (q, k, v)]
+    if labels is not None:
+        queries, keys = labels
+        queries = _with_one_batch_axis(queries, 1)
+        labels = queries, queries if labels[1] is labels[0] else _with_one_batch_axis(keys, 1)
+    if traced:
+        y = attend_in_graph(*one_batch, tau, labels, scale_output, crossover)
+    else:
+        y = attend(cheaper_form(q, k, crossover), *one_batch, tau, labels, scale_output)
+    return y if q.ndim == 4 else y[0] if q.ndim == 3 else y.unflatten(0, q.shape[:-3])
+
+
+def _with_one_batch_axis(x: Tensor, others: int) -> Tensor:
+    """x with all axes before the ``others`` last ones as one."""
+    batch = x.ndim - others
+    return x if batch == 1 else x.flatten(0, batch - 1) if batch else x[None]
+
+
+def _serving(backend: str, q: Tensor, k: Tensor, v: Tensor, crossover: float | None) -> str:
+    """The backend that serves: "torch" or "triton". Another one joins here and in :func:`_attend`.
+
+    "auto" is Triton for CUDA tensors that its kernels take, at any number of tokens: they are launched twice
+    forward and four times backward, where the direct form in plain PyTorch needs several times as many
+    launches. A crossover that is given is kept to.
 
     Raises:
         ValueError: an unknown backend, or "triton" where its kernels cannot run.
@@ -132,14 +171,16 @@ def _uses_triton(backend: str, q: Tensor, v: Tensor) -> bool:
     if backend not in ("auto", "torch", "triton"):
         raise ValueError(f"backend must be 'auto', 'torch' or 'triton', got {backend!r}")
     if backend == "torch" or (backend == "auto" and q.device.type != "cuda"):
-        return False
+        return "torch"
     from taylorir.attention.kernels import triton_operator
 
-    if backend == "auto":
-        return triton_operator.is_available() and triton_operator.supports(q, v)
-    if not triton_operator.is_available():
+    if backend == "triton" and not triton_operator.is_available():
         raise ValueError(
             f"backend 'triton' needs the package triton and a GPU (or TRITON_INTERPRET=1), got q on "
             f"{q.device}; use 'auto' or 'torch'"
         )
-    return True
+    if q.numel() == 0 or (crossover is not None and cheaper_form(q, k, crossover) is DIRECT):
+        return "torch"
+    if backend == "auto" and not (triton_operator.is_available() and triton_operator.supports(q, v)):
+        return "torch"
+    return "triton"

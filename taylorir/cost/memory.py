@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import l1_loss
 
+from taylorir.attention.kernels.segments import Execution, current_execution, executing
 from taylorir.cost.allocations import AllocationTrace, Events, cuda_attention_kernels, record
-from taylorir.cost.tracing import efficient_form_traced_once, known_regions, run_once
+from taylorir.cost.tracing import KnownRegions, RecordedOnce, run_once
 from taylorir.networks import VARIANTS, as_in_original, build_model, kept_apart
 
 NETWORK_METHODS: dict[str, dict[str, object]] = {
@@ -173,7 +174,7 @@ def _traced(point: MemoryPoint, depths: tuple[int, ...], cuda_kernels: bool, fak
         model = build(point, depths=depths)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
     padded = -(-point.lr_size // point.window_size) * point.window_size
-    with kernels, kept_apart(), known_regions(point.batch, padded, point.window_size):
+    with kernels, kept_apart(), executing(KnownRegions(point.batch, padded, point.window_size)):
         if not fake:
             return trace_step(model, point, quick=True)
         with FakeTensorMode():
@@ -290,7 +291,7 @@ def trace_step(model: nn.Module, point: MemoryPoint, *, quick: bool = False) -> 
     """Record a step of a model, on the device that it is on, or on fake tensors within ``FakeTensorMode``.
 
     Args:
-        quick: for tensors without contents: do not run the efficient form's loops to their end, nor again for
+        quick: for tensors without contents: do not run the fast forms' loops to their end, nor again for
             shapes that were seen; see :mod:`taylorir.cost.tracing`.
     """
     device = model.mean.device
@@ -322,7 +323,8 @@ def record_step(
         record([*inputs, *model.parameters(), *model.buffers()], run) as trace,
         marks(model, trace),
     ):
-        stack.enter_context(efficient_form_traced_once(trace) if quick else nullcontext())
+        if quick:
+            stack.enter_context(executing(RecordedOnce(trace, current_execution() or Execution())))
         if hr is not None:
             loss = l1_loss(model(lr), hr)
             trace.mark("backward")

@@ -1,28 +1,26 @@
-"""Trace quickly: operators on the meta device, and loops of TaylorShift's efficient form, run once a shape.
+"""Trace quickly: operators on the meta device, and loops of TaylorShift's forms, run once a shape.
 
 Many operators have their shapes worked out in Python on the meta device, which takes longer than a small
 product; :func:`run_once` remembers what came of them.
 
-The chunked form (:mod:`taylorir.attention.kernels.efficient`) works through portions of windows and heads and
-chunks of tokens. Without contents only its allocations count, and these are the same in every round and for
-every call of the same shapes.
+The fast forms (:mod:`taylorir.attention.kernels.efficient`) work through portions of windows and heads and
+chunks of tokens, by an :class:`~taylorir.attention.kernels.segments.Execution`. Without contents only their
+allocations count, and these are the same in every round and for every call of the same shapes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from taylorir.attention import operator as attention
-from taylorir.attention.kernels import efficient, segments
+from taylorir.attention.kernels.segments import Execution, Portion, Segment
 from taylorir.cost.allocations import AllocationTrace, Template
 from taylorir.networks import window_regions
 
@@ -31,59 +29,75 @@ _templates: dict[tuple, Template] = {}
 trace."""
 
 
-@contextmanager
-def known_regions(batch: int, side: int, window: int) -> Iterator[None]:
-    """Let the efficient form see the labels of shifted windows, which have no values on fake tensors nor on
-    the meta device.
+class KnownRegions(Execution):
+    """Lets the forms see the labels of shifted windows, which have no values on fake tensors nor on the meta
+    device.
 
     Args:
         batch: images.
         side: of the token grid, a multiple of the window.
         window: side of a window; the shift is half of it.
     """
-    found: list[segments.Segment] = []
 
-    def segments_of_labels(regions: Tensor) -> list[segments.Segment]:
-        if not found:
-            with _disable_current_modes():
-                place = (side, side, window, window // 2, torch.device("cpu"))
-                labels = window_regions(*place)
-                found.extend(real(labels.repeat(batch, 1)))
-        device = regions.device
-        return [segments.Segment(_on(device, part.windows), _on(device, part.tokens)) for part in found]
+    def __init__(self, batch: int, side: int, window: int) -> None:
+        self._batch, self._place = batch, (side, side, window, window // 2, torch.device("cpu"))
 
-    real, segments.segments_of_labels = segments.segments_of_labels, segments_of_labels
-    try:
-        yield
-    finally:
-        segments.segments_of_labels = real
+    @functools.cached_property
+    def _found(self) -> list[Segment]:
+        with _disable_current_modes():
+            labels = window_regions(*self._place).repeat(self._batch, 1)
+            return super().segments(labels, labels)
+
+    def segments(self, queries: Tensor, keys: Tensor) -> list[Segment]:
+        """Segments of tensors like the labels; queries and keys are the same tokens."""
+        found = []
+        for part in self._found:
+            windows, tokens = (_on(queries.device, x) for x in (part.windows, part.queries))
+            found.append(Segment(windows, tokens, tokens))
+        return found
 
 
 def _on(device: torch.device, part: slice | Tensor) -> slice | Tensor:
     return torch.empty(part.shape, dtype=part.dtype, device=device) if isinstance(part, Tensor) else part
 
 
-@contextmanager
-def efficient_form_traced_once(trace: AllocationTrace) -> Iterator[None]:
-    """Record the efficient form with shortened loops, and replay what was recorded for shapes that come
-    again.
+class RecordedOnce(Execution):
+    """Records a form with shortened loops, and replays what was recorded for shapes that come again.
 
     The tensors that it returns have the right shapes and no meaning, so this is for tensors without contents.
+
+    Args:
+        trace: where the events go.
+        inner: what finds the segments.
     """
 
-    def attend(q, k, v, temperature, parts, output_scale) -> Tensor:
-        return _Traced.apply(q, k, v, temperature, parts, output_scale, trace)
+    def __init__(self, trace: AllocationTrace, inner: Execution) -> None:
+        self._trace, self._inner = trace, inner
 
-    def portions(*arguments: object) -> Iterator[segments.Portion]:
-        for portion in _rounds(trace, list(real_portions(*arguments)), _portion_shape):
-            yield dataclasses.replace(portion, chunks=_Chunks(trace, portion.chunks))
+    def segments(self, queries: Tensor, keys: Tensor) -> list[Segment]:
+        """Those of the inner execution."""
+        return self._inner.segments(queries, keys)
 
-    real_portions, real_attend = efficient.portions, attention.taylor_efficient_chunked
-    efficient.portions, attention.taylor_efficient_chunked = portions, attend
-    try:
-        yield
-    finally:
-        efficient.portions, attention.taylor_efficient_chunked = real_portions, real_attend
+    def portions(self, portions: Iterable[Portion]) -> Iterator[Portion]:
+        """Three of each run of equal portions, with three of each run of equal chunks."""
+        for portion in _rounds(self._trace, list(portions), _portion_shape):
+            queries, keys = (
+                _Chunks(self._trace, part) for part in (portion.query_chunks, portion.key_chunks)
+            )
+            yield dataclasses.replace(portion, query_chunks=queries, key_chunks=keys)
+
+    def call(
+        self, run: Callable[..., list[Tensor | None]], tensors: Sequence[Tensor], **rest: object
+    ) -> list[Tensor | None]:
+        """Run a pass once for each shape of its tensors and segments."""
+        parts = tuple((_length(p.windows), _length(p.queries), _length(p.keys)) for p in rest["segments"])
+        key = (run, parts, rest.get("needs_temperature"), *map(_layout, tensors))
+        if key in _templates:
+            return self._trace.replay(_templates[key])
+        start = self._trace.position
+        results = run(*tensors, **rest)
+        _templates[key] = self._trace.template(start, results)
+        return results
 
 
 def _rounds(trace: AllocationTrace, items: Sequence, shape: Callable[[object], object]) -> Iterator:
@@ -115,53 +129,15 @@ class _Chunks(Sequence):
         return self._chunks[index]
 
 
-def _portion_shape(portion: segments.Portion) -> tuple:
-    return (_length(portion.windows), _length(portion.heads), *map(_length, portion.chunks))
+def _portion_shape(portion: Portion) -> tuple:
+    chunks = (tuple(map(_length, part)) for part in (portion.query_chunks, portion.key_chunks))
+    return (_length(portion.windows), _length(portion.heads), *chunks)
 
 
 def _length(part: slice | Tensor) -> tuple[int, bool]:
     if isinstance(part, slice):
         return part.stop - part.start, True
     return part.shape[0], False
-
-
-class _Traced(torch.autograd.Function):
-    """The chunked form, forward and backward recorded once for each shape."""
-
-    @staticmethod
-    def forward(ctx, q, k, v, temperature, parts, output_scale, trace):
-        saved: list[Tensor] = []
-        stand_in = SimpleNamespace(
-            save_for_backward=lambda *tensors: saved.extend(tensors), needs_input_grad=ctx.needs_input_grad
-        )
-        inputs = (q, k, v, temperature)
-
-        def run() -> list[Tensor]:
-            y = efficient._TaylorEfficient.forward(stand_in, *inputs, parts, output_scale)
-            return [y, *(tensor for tensor in saved if all(tensor is not other for other in (*inputs, y)))]
-
-        ctx.key = (*map(_layout, inputs), tuple((_length(p.windows), _length(p.tokens)) for p in parts))
-        y, *states = _once(trace, ("forward", *ctx.key), run)
-        ctx.save_for_backward(q, k, v, temperature, y, *states)
-        ctx.rest = parts, output_scale, trace
-        return y
-
-    @staticmethod
-    def backward(ctx, dy):
-        saved = ctx.saved_tensors  # held until the end, as by the function itself
-        parts, output_scale, trace = ctx.rest
-        stand_in = SimpleNamespace(
-            saved_tensors=saved,
-            segments=parts,
-            output_scale=output_scale,
-            needs_input_grad=ctx.needs_input_grad,
-        )
-
-        def run() -> list[Tensor]:
-            return list(efficient._TaylorEfficient.backward(stand_in, dy)[:4])
-
-        key = ("backward", *ctx.key, _layout(dy), ctx.needs_input_grad)
-        return (*_once(trace, key, run), None, None, None)
 
 
 def _layout(tensor: Tensor) -> tuple:
@@ -232,12 +208,3 @@ def _told(entry: tuple | int | None, given: list) -> Tensor | None:
         return None if entry is None else given[entry]
     shape, stride, dtype = entry
     return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-
-
-def _once(trace: AllocationTrace, key: tuple, run: Callable[[], list[Tensor]]) -> list[Tensor]:
-    if key in _templates:
-        return trace.replay(_templates[key])
-    start = trace.position
-    results = run()
-    _templates[key] = trace.template(start, results)
-    return results

@@ -537,12 +537,17 @@ WRONG_QKV = [
     ("k", Q.long(), TypeError, r"k must be floating point, got torch.int64 of shape \[2, 3, 8, 4\]"),
     ("v", Q.double(), TypeError, r"v must have the dtype of q, expected torch.float32, got torch.float64"),
     ("q", Q[0, 0], ValueError, r"q must be \[..., H, N, d\] with at least 3 axes, got shape \[8, 4\]"),
-    ("k", Q[..., :3], ValueError, r"k must have the shape of q, expected \[2, 3, 8, 4\], got \[2, 3, 8, 3\]"),
+    (
+        "k",
+        Q[..., :3],
+        ValueError,
+        r"k must have all axes of q but N, expected \[2, 3, .M., 4\], got \[2, 3, 8, 3\]",
+    ),
     (
         "v",
         Q[:, :, 1:],
         ValueError,
-        r"v must have the tokens of q, expected \[2, 3, 8, 'd_v'\], got \[2, 3, 7",
+        r"v must have the tokens of k, expected \[2, 3, 8, 'd_v'\], got \[2, 3, 7",
     ),
     ("k", Q.to("meta"), ValueError, r"k is on meta, expected cpu"),
 ]
@@ -564,7 +569,11 @@ def test_wrong_q_k_v(attention, name, value, error, message):
     [
         (Q.long(), TypeError, r"q must be floating point, got torch.int64 of shape \[2, 3, 8, 4\]"),
         (Q[0, 0], ValueError, r"q must be \[..., H, N, d\] with at least 3 axes, got shape \[8, 4\]"),
-        (Q[:, :, :0], ValueError, r"q must have N >= 1 tokens of d >= 1, got q \[2, 3, 0, 4\]"),
+        (
+            Q[:, :, :0],
+            ValueError,
+            r"q must have H >= 1 heads of N >= 1 tokens of d >= 1, got q \[2, 3, 0, 4\]",
+        ),
     ],
     ids=["integers", "two axes", "no tokens"],
 )

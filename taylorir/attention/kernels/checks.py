@@ -2,19 +2,17 @@
 
 An argument that is wrong is named in one clear line.
 
-Shapes: q, k [..., H, N, d]; v [..., H, N, d_v]; temperature [H]; mask to [..., H, N, N]; regions to [..., N].
+Shapes: q [..., H, N, d]; k [..., H, M, d]; v [..., H, M, d_v]; temperature [H]; mask to [..., H, N, M];
+regions to [..., N], or a pair to [..., N] and [..., M]. N queries and M keys are often the same tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import numbers
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -66,13 +64,16 @@ def _check_unlike(q: Tensor, k: Tensor, v: Tensor) -> None:
             raise ValueError(f"{name} must be [..., H, N, d] with at least 3 axes, got shape {list(x.shape)}")
         if x.device != q.device:
             raise ValueError(f"{name} is on {x.device}, expected {q.device}, the device of q")
-    if min(q.shape[-2:]) < 1 or v.shape[-1] < 1:
-        raise ValueError(f"q must have N >= 1 tokens of d >= 1, got q {list(q.shape)} and v {list(v.shape)}")
-    if k.shape != q.shape:
-        raise ValueError(f"k must have the shape of q, expected {list(q.shape)}, got {list(k.shape)}")
-    if v.shape[:-1] != q.shape[:-1]:
-        expected = [*q.shape[:-1], "d_v"]
-        raise ValueError(f"v must have the tokens of q, expected {expected}, got {list(v.shape)}")
+    if min(q.shape[-3:]) < 1 or min(v.shape[-2:]) < 1:
+        raise ValueError(
+            f"q must have H >= 1 heads of N >= 1 tokens of d >= 1, got q {list(q.shape)}, v {list(v.shape)}"
+        )
+    if (*k.shape[:-2], k.shape[-1]) != (*q.shape[:-2], q.shape[-1]):
+        expected = [*q.shape[:-2], "M", q.shape[-1]]
+        raise ValueError(f"k must have all axes of q but N, expected {expected}, got {list(k.shape)}")
+    if v.shape[:-1] != k.shape[:-1]:
+        expected = [*k.shape[:-1], "d_v"]
+        raise ValueError(f"v must have the tokens of k, expected {expected}, got {list(v.shape)}")
 
 
 def check_temperature(temperature: float | Tensor, q: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,8 +126,8 @@ def check_head_dim(head_dim: int) -> int:
     return head_dim
 
 
-def check_mask(mask: Tensor | None, q: Tensor) -> None:
-    """Check that mask is boolean and broadcasts to [..., H, N, N].
+def check_mask(mask: Tensor | None, q: Tensor, k: Tensor) -> None:
+    """Check that mask is boolean and broadcasts to [..., H, N, M].
 
     Raises:
         TypeError: not a boolean tensor.
@@ -137,11 +138,11 @@ def check_mask(mask: Tensor | None, q: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a boolean tensor (True = may attend), got {got}")
-    _check_broadcast("mask", mask, (*q.shape[:-1], q.shape[-2]), q)
+    _check_broadcast("mask", mask, (*q.shape[:-1], k.shape[-2]), q)
 
 
-def check_bias(bias: Tensor | None, q: Tensor) -> None:
-    """Check that bias is floating point and broadcasts to [..., H, N, N].
+def check_bias(bias: Tensor | None, q: Tensor, k: Tensor) -> None:
+    """Check that bias is floating point and broadcasts to [..., H, N, M].
 
     Raises:
         TypeError: not a floating tensor.
@@ -152,26 +153,42 @@ def check_bias(bias: Tensor | None, q: Tensor) -> None:
     if not isinstance(bias, Tensor) or not bias.is_floating_point():
         got = bias.dtype if isinstance(bias, Tensor) else type(bias).__name__
         raise TypeError(f"bias must be a floating point tensor, got {got}")
-    _check_broadcast("bias", bias, (*q.shape[:-1], q.shape[-2]), q)
+    _check_broadcast("bias", bias, (*q.shape[:-1], k.shape[-2]), q)
 
 
-def check_regions(regions: Tensor | None, q: Tensor) -> Tensor | None:
-    """The labels expanded to [..., N]: the axes of q without H and d.
+def check_regions(
+    regions: Tensor | tuple[Tensor, Tensor] | None, q: Tensor, k: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """The labels of the queries, expanded to [..., N], and of the keys, [..., M].
+
+    One tensor labels tokens that are both, and is returned twice, the same object.
 
     Raises:
-        TypeError: not an integer tensor.
-        ValueError: a shape that does not broadcast, or another device.
+        TypeError: neither an integer tensor nor a pair of them.
+        ValueError: a shape that does not broadcast, another device, or one tensor for N queries and M keys.
     """
     if regions is None:
         return None
-    if not isinstance(regions, Tensor) or regions.dtype not in _INTEGERS:
-        got = regions.dtype if isinstance(regions, Tensor) else type(regions).__name__
-        raise TypeError(f"regions must be an integer tensor of labels [..., N], got {got}")
-    shape = (*q.shape[:-3], q.shape[-2])
-    if regions.ndim < 1 or regions.shape[-1] != q.shape[-2]:
-        raise ValueError(f"regions must be labels [..., N] = {list(shape)}, got shape {list(regions.shape)}")
-    _check_broadcast("regions", regions, shape, q)
-    return regions.expand(shape)
+    if isinstance(regions, tuple | list) and len(regions) == 2:
+        return _check_labels("regions[0]", regions[0], q), _check_labels("regions[1]", regions[1], k)
+    labels = _check_labels("regions", regions, q)
+    if k.shape[-2] != q.shape[-2]:
+        raise ValueError(
+            f"regions must be a pair, labels of the {q.shape[-2]} queries and of the {k.shape[-2]} keys, "
+            f"got one tensor of shape {list(regions.shape)}"
+        )
+    return labels, labels
+
+
+def _check_labels(name: str, labels: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{name} must be an integer tensor of labels [..., N], got {got}")
+    shape = (*x.shape[:-3], x.shape[-2])
+    if labels.ndim < 1 or labels.shape[-1] != x.shape[-2]:
+        raise ValueError(f"{name} must be labels [..., N] = {list(shape)}, got shape {list(labels.shape)}")
+    _check_broadcast(name, labels, shape, x)
+    return labels.expand(shape)
 
 
 def _check_broadcast(name: str, x: Tensor, shape: tuple[int, ...], q: Tensor) -> None:
@@ -205,29 +222,3 @@ def autocast_dtype(x: Tensor) -> torch.dtype:
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     """Products inside keep the dtype of their factors; autocast would round them to 16 bits."""
     return torch.autocast(x.device.type, enabled=False) if in_autocast(x) else contextlib.nullcontext()
-
-
-def full_precision(method: Callable) -> Callable:
-    """Decorator of ``forward`` of an autograd function: :func:`without_autocast`."""
-
-    @functools.wraps(method)
-    def wrapped(ctx, x: Tensor, *rest):
-        if not in_autocast(x):  # spares a small window the context
-            return method(ctx, x, *rest)
-        with without_autocast(x):
-            return method(ctx, x, *rest)
-
-    return wrapped
-
-
-def full_precision_once(method: Callable) -> Callable:
-    """Decorator of ``backward``: :func:`full_precision`, and an error if it is differentiated again."""
-    guarded = once_differentiable(full_precision(method))
-
-    @functools.wraps(method)
-    def wrapped(ctx, dy: Tensor):
-        if torch.is_grad_enabled() or in_autocast(dy):
-            return guarded(ctx, dy)
-        return method(ctx, dy)
-
-    return wrapped

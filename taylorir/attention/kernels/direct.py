@@ -22,90 +22,93 @@ one multiplication after the product; in blocks its one is added to a and b at o
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.arithmetic import add_product, inverse_norm, multiply
-from taylorir.attention.kernels.checks import (
-    compute_dtype,
-    full_precision,
-    full_precision_once,
-    without_autocast,
+from taylorir.attention.kernels.arithmetic import add_product, inverse_norm
+from taylorir.attention.kernels.segments import (
+    Execution,
+    Portion,
+    Segment,
+    gradient_memory,
+    output_memory,
+    portions,
 )
-from taylorir.attention.kernels.segments import Portion, Segment, portions
-from taylorir.attention.reference import EPSILON
 
 MAX_WEIGHTS = 1 << 19  # G N^2 up to which all at once is the faster way
 MAX_CHUNK = 1024
 
 
-def taylor_direct_blocked(
-    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
-) -> Tensor:
-    """As :func:`taylorir.attention.kernels.efficient.taylor_efficient_chunked`, with time quadratic in N."""
-    return _TaylorDirect.apply(q, k, v, temperature, segments, output_scale)
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: Tensor,
+    *,
+    segments: list[Segment],
+    output_scale: float,
+    execution: Execution,
+) -> list[Tensor]:
+    """As :func:`taylorir.attention.kernels.efficient.forward`, in time quadratic in N and without states."""
+    y, inverse = output_memory(q, v, temperature.dtype, segments)  # rounded, y would upset the gradients
+    one = temperature.new_ones(())
+    for portion in execution.portions(portions(segments, q, MAX_CHUNK)):
+        keys, _ = _units(portion, k, portion.key_chunks[0], temperature.dtype)
+        values = _values(portion, v, temperature.dtype)
+        total = values.sum(1)[..., None]
+        tau = _tau(temperature, portion)
+        for chunk in portion.query_chunks:
+            queries, _ = _units(portion, q, chunk, temperature.dtype, tau)
+            squares = torch.baddbmm(one, queries, keys.mT).square_()
+            b = squares.sum(-1).add_(keys.shape[1])[:, None].reciprocal_()  # [G, 1, C]
+            a = torch.baddbmm(total, values.mT, squares.mT)  # [G, d_v, C]
+            portion.store(inverse, chunk, b)
+            portion.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
+    return [y, inverse]
 
 
-class _TaylorDirect(torch.autograd.Function):
-    @staticmethod
-    @full_precision
-    def forward(ctx, q, k, v, temperature, segments, output_scale):
-        y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
-        inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
-        one = temperature.new_ones(())
-        for portion in _portions(q, segments):
-            keys, _ = _units(portion, k, portion.tokens, temperature.dtype)
-            values = _values(portion, v, temperature.dtype)
-            total = values.sum(1)[..., None]
-            tau = _tau(temperature, portion)
-            for chunk in portion.chunks:
-                queries, _ = _units(portion, q, chunk, temperature.dtype, tau)
-                squares = torch.baddbmm(one, queries, keys.mT).square_()
-                b = squares.sum(-1).add_(keys.shape[1])[:, None].reciprocal_()  # [G, 1, C]
-                a = torch.baddbmm(total, values.mT, squares.mT)  # [G, d_v, C]
-                portion.store(inverse, chunk, b)
-                portion.store(y, chunk, a, b if output_scale == 1 else b * output_scale)
-        ctx.save_for_backward(q, k, v, temperature, y, inverse)
-        ctx.segments, ctx.output_scale = segments, output_scale
-        return y.to(v.dtype)
-
-    @staticmethod
-    @full_precision_once
-    def backward(ctx, dy):
-        q, k, v, temperature, y, inverse = ctx.saved_tensors
-        dtype = temperature.dtype
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
-        one = temperature.new_ones(())
-        for portion in _portions(q, ctx.segments):
-            keys, key_scale = _units(portion, k, portion.tokens, dtype)
-            values = _values(portion, v, dtype)
-            tau = _tau(temperature, portion)
-            dkeys = dvalues = None
-            for chunk in portion.chunks:
-                units, scale = _units(portion, q, chunk, dtype)
-                queries = (units.unflatten(0, (-1, portion.num_heads)) * tau).flatten(0, 1)
-                da, db = _output_gradient(portion, chunk, dy, y, inverse, ctx.output_scale)
-                scores = torch.baddbmm(one, queries, keys.mT)
-                dscores = torch.baddbmm(db, da, values.mT).mul_(scores)  # half of it
-                dkeys = add_product(dkeys, queries.mT, dscores, factor=2)
-                dvalues = add_product(dvalues, da.mT, scores.square_()).add_(da.sum(1)[..., None])
-                dqueries = add_product(None, keys.mT, dscores.mT, factor=2)
-                along = _remove_radial(dqueries, units)
-                if dtemperature is not None:
-                    dtemperature[portion.heads] += along.sum((1, 2)).view(-1, portion.num_heads).sum(0)
-                portion.store(dq, chunk, dqueries, (scale * tau).flatten(0, 1).mT)
-            _remove_radial(dkeys, keys)
-            portion.store(dk, portion.tokens, dkeys, key_scale.flatten(0, 1).mT)
-            portion.store(dv, portion.tokens, dvalues)
-        return dq, dk, dv, dtemperature, None, None
-
-
-def _portions(q: Tensor, segments: list[Segment]) -> Iterator[Portion]:
-    return portions(segments, q.shape[1], None, MAX_CHUNK)
+def backward(
+    dy: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: Tensor,
+    y: Tensor,
+    inverse: Tensor,
+    *,
+    segments: list[Segment],
+    output_scale: float,
+    execution: Execution,
+    needs_temperature: bool,
+) -> list[Tensor | None]:
+    """dq, dk, dv and dtemperature (None if not needed) from what :func:`forward` took and returned."""
+    dtype = temperature.dtype
+    dq, dk, dv = gradient_memory(q, k, v, segments)
+    dtemperature = torch.zeros_like(temperature) if needs_temperature else None
+    one = temperature.new_ones(())
+    for portion in execution.portions(portions(segments, q, MAX_CHUNK)):
+        all_keys = portion.key_chunks[0]
+        keys, key_scale = _units(portion, k, all_keys, dtype)
+        values = _values(portion, v, dtype)
+        tau = _tau(temperature, portion)
+        dkeys = dvalues = None
+        for chunk in portion.query_chunks:
+            units, scale = _units(portion, q, chunk, dtype)
+            queries = (units.unflatten(0, (-1, portion.num_heads)) * tau).flatten(0, 1)
+            da, db = _output_gradient(portion, chunk, dy, y, inverse, output_scale)
+            scores = torch.baddbmm(one, queries, keys.mT)
+            dscores = torch.baddbmm(db, da, values.mT).mul_(scores)  # half of it
+            dkeys = add_product(dkeys, queries.mT, dscores, factor=2)
+            dvalues = add_product(dvalues, da.mT, scores.square_()).add_(da.sum(1)[..., None])
+            dqueries = add_product(None, keys.mT, dscores.mT, factor=2)
+            along = _remove_radial(dqueries, units)
+            if dtemperature is not None:
+                dtemperature[portion.heads] += along.sum((1, 2)).view(-1, portion.num_heads).sum(0)
+            portion.store(dq, chunk, dqueries, (scale * tau).flatten(0, 1).mT)
+        _remove_radial(dkeys, keys)
+        portion.store(dk, all_keys, dkeys, key_scale.flatten(0, 1).mT)
+        portion.store(dv, all_keys, dvalues)
+    return [dq, dk, dv, dtemperature]
 
 
 def _tau(temperature: Tensor, portion: Portion) -> Tensor:
@@ -119,12 +122,12 @@ def _units(
     part = portion.load(x, chunk).mT
     scale = inverse_norm(part, -1, dtype)
     units = scale.new_empty(part.shape)
-    multiply(part, scale if tau is None else scale * tau, units)
+    torch.mul(part, scale if tau is None else scale * tau, out=units)
     return units.flatten(0, 1), scale
 
 
 def _values(portion: Portion, v: Tensor, dtype: torch.dtype) -> Tensor:
-    return portion.load(v, portion.tokens).mT.to(dtype).flatten(0, 1)  # [G, M, d_v]
+    return portion.load(v, portion.key_chunks[0]).mT.to(dtype).flatten(0, 1)  # [G, M, d_v]
 
 
 def _output_gradient(
@@ -133,7 +136,7 @@ def _output_gradient(
     """The gradients of a [G, C, d_v] and b [G, C, 1] from that of y = output_scale a / b."""
     dy, y, inverse = (portion.load(x, chunk).mT for x in (dy, y, inverse))
     da = inverse.new_empty(dy.shape)
-    multiply(dy, inverse, da)
+    torch.mul(dy, inverse, out=da)
     db = (da * y).sum(-1, keepdim=True).neg_()
     if output_scale != 1:
         da.mul_(output_scale)
@@ -147,74 +150,71 @@ def _remove_radial(dunits: Tensor, units: Tensor) -> Tensor:
     return along
 
 
-def is_small(q: Tensor) -> bool:
-    """Whether :func:`taylor_direct_small` is the faster way for q [..., H, N, d]."""
-    return q.numel() // q.shape[-1] * q.shape[-2] <= MAX_WEIGHTS
+def is_small(q: Tensor, k: Tensor) -> bool:
+    """Whether :func:`small_forward` is the faster way for q and k [..., H, N, d]."""
+    return q.shape == k.shape and 0 < q.numel() // q.shape[-1] * q.shape[-2] <= MAX_WEIGHTS
 
 
-def taylor_direct_small(
-    q: Tensor, k: Tensor, v: Tensor, temperature: float | Tensor, output_scale: float
-) -> Tensor:
-    """Attention within windows, q, k [..., H, N, d] and v [..., H, N, d_v] to [..., H, N, d_v].
+def small_forward(
+    q: Tensor, k: Tensor, v: Tensor, tau: Tensor | None, factor: float, output_scale: float
+) -> list[Tensor]:
+    """All at once: y [G, d_v, N] of q, k [..., H, N, d] and v, then inverse norms, b and a one.
 
-    A temperature that is a float costs nothing: products take it along. A tensor is [H], of the dtype to
-    compute in.
+    The temperature is ``factor``, which costs nothing as products take it along, times tau [H, 1, 1], if
+    given.
     """
-    given = isinstance(temperature, Tensor)
-    factor, tau = (1.0, temperature.view(-1, 1, 1)) if given else (temperature, None)
-    dtype = compute_dtype(q)
-    with without_autocast(q):
-        if q.dtype == dtype:
-            return _TaylorSmall.apply(q, k, v, tau, factor, output_scale)
-        wide = (x.to(dtype) for x in (q, k, v))
-        return _TaylorSmall.apply(*wide, tau, factor, output_scale).to(q.dtype)
+    units = torch.stack((q.mT, k.mT))
+    inverse = inverse_norm(units, -2, units.dtype)
+    queries, keys = units.mul_(inverse).flatten(1, -3).unbind()
+    one = units.new_ones(())
+    scores = torch.baddbmm(one, keys.mT, queries if tau is None else _times(queries, tau), alpha=factor)
+    weights = torch.addcmul(one, scores, scores)
+    b = weights.sum(1, keepdim=True)
+    y = torch.bmm(v.flatten(0, -3).mT, weights).div_(b)
+    if output_scale != 1:
+        y.mul_(output_scale)
+    return [y, inverse, b, one]
 
 
-class _TaylorSmall(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, q, k, v, tau, factor, output_scale):
-        units = torch.stack((q.mT, k.mT))
-        inverse = torch.threshold_((units * units).sum(-2, keepdim=True), EPSILON**2, math.inf).rsqrt_()
-        queries, keys = units.mul_(inverse).flatten(1, -3).unbind()
-        scaled = queries if tau is None else _times(queries, tau)
-        one = units.new_ones(())
-        scores = torch.baddbmm(one, keys.mT, scaled, alpha=factor)
-        weights = torch.addcmul(one, scores, scores)
-        b = weights.sum(1, keepdim=True)
-        values = v.flatten(0, -3)
-        y = torch.bmm(values.mT, weights).div_(b)
-        if output_scale != 1:
-            y.mul_(output_scale)
-        ctx.save_for_backward(units, queries, keys, inverse, tau, values, b, y, one)
-        ctx.factor, ctx.output_scale = factor, output_scale
-        return y.mT.view(v.shape)
-
-    @staticmethod
-    @full_precision_once
-    def backward(ctx, dy):
-        units, queries, keys, inverse, tau, values, b, y, one = ctx.saved_tensors
-        if tau is not None:
-            queries = _times(queries, tau)
-        da = dy.flatten(0, -3).mT / b
-        minus_db = (da * y).sum(1, keepdim=True)
-        if ctx.output_scale != 1:
-            da.mul_(ctx.output_scale)
-        scores = torch.baddbmm(one, keys.mT, queries, alpha=ctx.factor)
-        dscores = torch.baddbmm(minus_db, values, da, beta=-2, alpha=2).mul_(scores)
-        weights = torch.addcmul(one, scores, scores)
-        dv = torch.bmm(da, weights.mT).mT.view(dy.shape)
-        dunits = torch.empty_like(units)
-        dqueries, dkeys = dunits.flatten(1, -3).unbind()
-        torch.baddbmm(one, keys, dscores, beta=0, alpha=ctx.factor, out=dqueries)
-        torch.baddbmm(one, queries, dscores.mT, beta=0, alpha=ctx.factor, out=dkeys)
-        along = (units * dunits).sum(-2, keepdim=True)
-        dq, dk = dunits.addcmul_(units, along, value=-1).mul_(inverse).mT.unbind()
-        dtau = None
-        if tau is not None:
-            dq.mul_(tau)
-            if ctx.needs_input_grad[3]:
-                dtau = along[0].sum((-2, -1)).view(-1, len(tau)).sum(0).view(tau.shape)
-        return dq, dk, dv, dtau, None, None
+def small_backward(
+    dy: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tau: Tensor | None,
+    y: Tensor,
+    inverse: Tensor,
+    b: Tensor,
+    one: Tensor,
+    factor: float,
+    output_scale: float,
+    needs_temperature: bool,
+) -> list[Tensor | None]:
+    """dq, dk, dv and dtau (None if not needed) from what :func:`small_forward` took and returned."""
+    units = torch.stack((q.mT, k.mT)).mul_(inverse)
+    queries, keys = units.flatten(1, -3).unbind()
+    if tau is not None:
+        queries = _times(queries, tau)
+    da = dy.flatten(0, -3).mT / b
+    minus_db = (da * y).sum(1, keepdim=True)
+    if output_scale != 1:
+        da.mul_(output_scale)
+    scores = torch.baddbmm(one, keys.mT, queries, alpha=factor)
+    dscores = torch.baddbmm(minus_db, v.flatten(0, -3), da, beta=-2, alpha=2).mul_(scores)
+    weights = torch.addcmul(one, scores, scores)
+    dv = torch.bmm(da, weights.mT).mT.view(dy.shape)
+    dunits = torch.empty_like(units)
+    dqueries, dkeys = dunits.flatten(1, -3).unbind()
+    torch.baddbmm(one, keys, dscores, beta=0, alpha=factor, out=dqueries)
+    torch.baddbmm(one, queries, dscores.mT, beta=0, alpha=factor, out=dkeys)
+    along = (units * dunits).sum(-2, keepdim=True)
+    dq, dk = dunits.addcmul_(units, along, value=-1).mul_(inverse).mT.unbind()
+    dtau = None
+    if tau is not None:
+        dq.mul_(tau)
+        if needs_temperature:
+            dtau = along[0].sum((-2, -1)).view(-1, len(tau)).sum(0).view(tau.shape)
+    return [dq, dk, dv, dtau]
 
 
 def _times(queries: Tensor, tau: Tensor) -> Tensor:

@@ -29,92 +29,113 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from taylorir.attention.kernels.arithmetic import add_product, inverse_norm, multiply
-from taylorir.attention.kernels.checks import full_precision, full_precision_once
-from taylorir.attention.kernels.segments import Portion, Segment, portions
+from taylorir.attention.kernels.arithmetic import add_product, inverse_norm
+from taylorir.attention.kernels.segments import (
+    Execution,
+    Portion,
+    Segment,
+    gradient_memory,
+    output_memory,
+    portions,
+)
 
 MAX_CHUNK = 2304
 
 
-def taylor_efficient_chunked(
-    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, segments: list[Segment], output_scale: float
-) -> Tensor:
-    """Attention of each segment's tokens among themselves, with gradients for q, k, v and the temperature.
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: Tensor,
+    *,
+    segments: list[Segment],
+    output_scale: float,
+    execution: Execution,
+) -> list[Tensor]:
+    """Attention of each segment's queries to its keys.
 
     Args:
         q, k: [B, H, N, d] of any strides and floating dtype; not normalised.
         v: [B, H, N, d_v].
         temperature: [H], of the dtype to compute in: float32 or float64.
-        segments: a partition of the B x N tokens.
+        segments: which tokens attend to which.
         output_scale: factor of the output.
+        execution: how the loops run.
 
     Returns:
-        [B, H, N, d_v] of the dtype of q.
+        y [B, H, N, d_v] and 1 / b [B, H, N, 1] of the dtype of the temperature, and a state a portion.
     """
-    return _TaylorEfficient.apply(q, k, v, temperature, segments, output_scale)
+    y, inverse = output_memory(q, v, temperature.dtype, segments)  # rounded, y would upset the gradients
+    states = []
+    workspace = _Workspace(temperature)
+    for portion in execution.portions(_portions(q, segments)):
+        state = _state(portion, k, v, workspace)
+        weighted = _by_head(state, _state_weights(temperature[portion.heads], q, v, output_scale))
+        for chunk in portion.query_chunks:
+            _, features, _ = _featurise(portion, q, chunk, workspace)
+            out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
+            portion.store(inverse, chunk, out[:, -1:].reciprocal_())
+            portion.store(y, chunk, out[:, :-1], out[:, -1:])
+        states.append(state)
+    return [y, inverse, *states]
 
 
-class _TaylorEfficient(torch.autograd.Function):
-    @staticmethod
-    @full_precision
-    def forward(ctx, q, k, v, temperature, segments, output_scale):
-        y = torch.empty_like(v, dtype=temperature.dtype)  # rounded, it would upset the gradients
-        inverse = q.new_empty((*q.shape[:-1], 1), dtype=temperature.dtype)  # 1 / b
-        states = []
-        workspace = _Workspace(temperature)
-        for portion in _portions(q, segments):
-            state = _state(portion, k, v, workspace)
-            weighted = _by_head(state, _state_weights(temperature[portion.heads], q, v, output_scale))
-            for chunk in portion.chunks:
-                _, features, _ = _featurise(portion, q, chunk, workspace)
-                out = torch.bmm(weighted, features)  # [G, d_v + 1, C]
-                portion.store(inverse, chunk, out[:, -1:].reciprocal_())
-                portion.store(y, chunk, out[:, :-1], out[:, -1:])
-            states.append(state)
-        ctx.save_for_backward(q, k, v, temperature, y, inverse, *states)
-        ctx.segments, ctx.output_scale = segments, output_scale
-        return y.to(v.dtype)
+def backward(
+    dy: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: Tensor,
+    y: Tensor,
+    inverse: Tensor,
+    *states: Tensor,
+    segments: list[Segment],
+    output_scale: float,
+    execution: Execution,
+    needs_temperature: bool,
+) -> list[Tensor | None]:
+    """dq, dk, dv and dtemperature (None if not needed) from what :func:`forward` took and returned.
 
-    @staticmethod
-    @full_precision_once
-    def backward(ctx, dy):
-        q, k, v, temperature, y, inverse, *states = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        dtemperature = torch.zeros_like(temperature) if ctx.needs_input_grad[3] else None
-        workspace = _Workspace(temperature)
-        for portion, state in zip(_portions(q, ctx.segments), states, strict=True):
-            weights = _state_weights(temperature[portion.heads], q, v, ctx.output_scale)
-            weighted, dweighted = _by_head(state, weights), None
-            for chunk in portion.chunks:
-                rows, features, scale = _featurise(portion, q, chunk, workspace)
-                dout = _output_gradient(*(portion.load(x, chunk) for x in (dy, y, inverse)))
-                dweighted = add_product(dweighted, dout, features.mT)
-                dfeatures = torch.bmm(weighted.mT, dout, out=features)
-                portion.store(dq, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
-            if dtemperature is not None:
-                dweights = (dweighted * state).unflatten(0, (-1, portion.num_heads)).sum(0)
-                dtemperature[portion.heads] += _temperature_gradient(
-                    dweights, temperature[portion.heads], q, v, ctx.output_scale
-                )
-            dstate = _by_head(dweighted, weights)
-            for chunk in portion.chunks:
-                rows, features, scale = _featurise(portion, k, chunk, workspace)
-                portion.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
-                values = _value_rows(portion.load(v, chunk), workspace.dtype)
-                dfeatures = torch.bmm(dstate.mT, values, out=features)
-                portion.store(dk, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
-        return dq, dk, dv, dtemperature, None, None
+    The states may be left out, and are then summed again.
+    """
+    dq, dk, dv = gradient_memory(q, k, v, segments)
+    dtemperature = torch.zeros_like(temperature) if needs_temperature else None
+    workspace = _Workspace(temperature)
+    saved = iter(states)
+    for portion in execution.portions(_portions(q, segments)):
+        state = next(saved) if states else _state(portion, k, v, workspace)
+        weights = _state_weights(temperature[portion.heads], q, v, output_scale)
+        weighted, dweighted = _by_head(state, weights), None
+        for chunk in portion.query_chunks:
+            rows, features, scale = _featurise(portion, q, chunk, workspace)
+            dout = _output_gradient(*(portion.load(x, chunk) for x in (dy, y, inverse)))
+            dweighted = add_product(dweighted, dout, features.mT)
+            dfeatures = torch.bmm(weighted.mT, dout, out=features)
+            portion.store(dq, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+        if dtemperature is not None:
+            dweights = (dweighted * state).unflatten(0, (-1, portion.num_heads)).sum(0)
+            dtemperature[portion.heads] += _temperature_gradient(
+                dweights, temperature[portion.heads], q, v, output_scale
+            )
+        dstate = _by_head(dweighted, weights)
+        for chunk in portion.key_chunks:
+            rows, features, scale = _featurise(portion, k, chunk, workspace)
+            portion.store(dv, chunk, torch.bmm(dstate[:, :-1], features))
+            values = _value_rows(portion.load(v, chunk), workspace.dtype)
+            dfeatures = torch.bmm(dstate.mT, values, out=features)
+            portion.store(dk, chunk, _unit_gradient(_rows_gradient(dfeatures, rows), rows), scale)
+    return [dq, dk, dv, dtemperature]
 
 
 def _portions(q: Tensor, segments: list[Segment]) -> Iterator[Portion]:
     n = q.shape[-1] + 1
-    return portions(segments, q.shape[1], n * (n + 1) // 2, MAX_CHUNK)
+    return portions(segments, q, MAX_CHUNK, n * (n + 1) // 2)
 
 
 def _state(portion: Portion, k: Tensor, v: Tensor, workspace: _Workspace) -> Tensor:
     """sum_j (v_j, 1) f(k_j)^T over the tokens of a portion: [G, d_v + 1, F]."""
     state = None
-    for chunk in portion.chunks:
+    for chunk in portion.key_chunks:
         _, features, _ = _featurise(portion, k, chunk, workspace)
         state = add_product(state, _value_rows(portion.load(v, chunk), workspace.dtype), features.mT)
     return state
@@ -171,9 +192,9 @@ def _features(rows: Tensor, workspace: _Workspace) -> Tensor:
     full = (n + 1) // 2  # distances of n pairs each; an even n has n // 2 pairs at the distance n // 2
     features = workspace.take(rows.shape[0], n * (n + 1) // 2, rows.shape[2])
     shifted = rows.unfold(1, n, 1)[:, :full].mT  # [G, full, n, C]
-    multiply(rows[:, None, :n], shifted, features[:, : full * n].unflatten(1, (full, n)))
+    torch.mul(rows[:, None, :n], shifted, out=features[:, : full * n].unflatten(1, (full, n)))
     if n % 2 == 0:
-        multiply(rows[:, : n // 2], rows[:, n // 2 : n], features[:, full * n :])
+        torch.mul(rows[:, : n // 2], rows[:, n // 2 : n], out=features[:, full * n :])
     return features
 
 
@@ -204,7 +225,7 @@ def _unit_rows(x: Tensor, dtype: torch.dtype, repeats: int = 0) -> tuple[Tensor,
     windows, heads, d, tokens = x.shape
     inverse = inverse_norm(x, 2, dtype)
     rows = inverse.new_empty((windows, heads, d + 1 + repeats, tokens))
-    multiply(x, inverse, rows[:, :, 1 : d + 1])
+    torch.mul(x, inverse, out=rows[:, :, 1 : d + 1])
     rows[:, :, 0].fill_(1)
     if repeats:
         rows[:, :, d + 1 :].copy_(rows[:, :, :repeats])
@@ -231,7 +252,7 @@ def _output_gradient(dy: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
     windows, heads, width, tokens = dy.shape
     dout = inverse.new_empty((windows, heads, width + 1, tokens))
     da = dout[:, :, :-1]
-    multiply(dy, inverse, da)
+    torch.mul(dy, inverse, out=da)
     dout[:, :, -1].copy_((da * y).sum(2).neg_())
     return dout.flatten(0, 1)
 

@@ -57,7 +57,12 @@ def taylor_efficient_triton(
         ValueError: d or d_v above 64, a device that the kernels do not run on, or shapes that do not fit.
     """
     q, k, v = check_qkv(q, k, v)
-    regions = check_regions(regions, q)
+    labels = check_regions(regions, q, k)
+    if labels is not None and labels[0] is not labels[1]:
+        raise ValueError(
+            "regions must be one tensor for the triton backend, got labels of queries and of keys"
+        )
+    regions = None if labels is None else labels[0]
     if q.dtype not in _DTYPES:
         raise TypeError(f"q must be bfloat16, float16 or float32 for the triton backend, got {q.dtype}")
     for name, x in (("q", q), ("v", v)):

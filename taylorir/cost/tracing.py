@@ -81,9 +81,8 @@ class RecordedOnce(Execution):
     def portions(self, portions: Iterable[Portion]) -> Iterator[Portion]:
         """Three of each run of equal portions, with three of each run of equal chunks."""
         for portion in _rounds(self._trace, list(portions), _portion_shape):
-            queries, keys = (
-                _Chunks(self._trace, part) for part in (portion.query_chunks, portion.key_chunks)
-            )
+            queries = _Chunks(self._trace, portion.query_chunks)
+            keys = _Chunks(self._trace, portion.key_chunks)
             yield dataclasses.replace(portion, query_chunks=queries, key_chunks=keys)
 
     def call(

@@ -17,8 +17,8 @@ from torch import Tensor
 CACHED_NUMBERS = 1 << 20
 """Numbers of a portion's largest array: 4 MiB in float32, which stays in cache."""
 
-GPU_NUMBERS = 1 << 26
-"""The same on a GPU, where a kernel's launch costs more than a cache saves: 256 MiB."""
+GPU_NUMBERS = 1 << 27
+"""The same on a GPU, where a kernel's launch costs more than a cache saves: 512 MiB."""
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,7 @@ def taylor_efficient_triton(
     q, k, v = check_qkv(q, k, v)
     labels = check_regions(regions, q, k)
     if labels is not None and labels[0] is not labels[1]:
-        raise ValueError(
-            "regions must be one tensor for the triton backend, got labels of queries and of keys"
-        )
+        raise ValueError("regions must be one tensor for the triton backend, got a pair")
     regions = None if labels is None else labels[0]
     if q.dtype not in _DTYPES:
         raise TypeError(f"q must be bfloat16, float16 or float32 for the triton backend, got {q.dtype}")

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import l1_loss
 
-from taylorir.attention.kernels.segments import Execution, current_execution, executing
+from taylorir.attention.kernels.segments import current_execution, executing
 from taylorir.cost.allocations import AllocationTrace, Events, cuda_attention_kernels, record
-from taylorir.cost.tracing import KnownRegions, RecordedOnce, run_once
+from taylorir.cost.tracing import KnownRegions, RecordedOnce, WholeWindows, run_once
 from taylorir.networks import VARIANTS, as_in_original, build_model, kept_apart
 
 NETWORK_METHODS: dict[str, dict[str, object]] = {
@@ -324,7 +324,7 @@ def record_step(
         marks(model, trace),
     ):
         if quick:
-            stack.enter_context(executing(RecordedOnce(trace, current_execution() or Execution())))
+            stack.enter_context(executing(RecordedOnce(trace, current_execution() or WholeWindows())))
         if hr is not None:
             loss = l1_loss(model(lr), hr)
             trace.mark("backward")

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
+from taylorir.attention.kernels.segments import executing
 from taylorir.cost.allocations import cuda_attention_kernels
 from taylorir.cost.memory import MODES, MemoryPeak, bytes_of, record_step
-from taylorir.cost.tracing import known_regions
+from taylorir.cost.tracing import KnownRegions
 from taylorir.networks import SwinIR, kept_apart
 
 
@@ -52,4 +53,4 @@ def _regions(model: nn.Module, lr_size: int, batch: int) -> AbstractContextManag
     if not isinstance(model, SwinIR):
         return nullcontext()
     window = model.config.window_size
-    return known_regions(batch, -(-lr_size // window) * window, window)
+    return executing(KnownRegions(batch, -(-lr_size // window) * window, window))

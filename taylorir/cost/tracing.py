@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from taylorir.attention.kernels.segments import Execution, Portion, Segment
+from taylorir.attention.kernels.segments import Execution, Portion, Segment, whole_windows
 from taylorir.cost.allocations import AllocationTrace, Template
 from taylorir.networks import window_regions
 
@@ -55,6 +55,14 @@ class KnownRegions(Execution):
             windows, tokens = (_on(queries.device, x) for x in (part.windows, part.queries))
             found.append(Segment(windows, tokens, tokens))
         return found
+
+
+class WholeWindows(Execution):
+    """Takes a window as one region, as labels without values say nothing; that is nearly as costly."""
+
+    def segments(self, queries: Tensor, keys: Tensor) -> list[Segment]:
+        """One segment of all tokens."""
+        return whole_windows(*queries.shape, keys.shape[1])
 
 
 def _on(device: torch.device, part: slice | Tensor) -> slice | Tensor:

@@ -30,7 +30,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def copy_package(folder: Path) -> None:
     (folder / "taylorir").mkdir(parents=True)
-    for name in ("__init__.py", "rows"):
+    for name in ("__init__.py", "__init__.pyi", "rows"):
         source = ROOT / "taylorir" / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "taylorir" / name)
     (folder / ".gitignore").write_text("__pycache__/\n")

@@ -1,4 +1,4 @@
-"""Networks for other runtimes: ``torch.export`` and ONNX, with free height and width.
+"""Networks for other runtimes: ``torch.export`` and ONNX, with free batch, height and width.
 
 The graph holds the trained weights and the arithmetic of the network, written so that a tracer can follow it
 for any size: padding by index instead of by case, region labels computed from the size, no loops over tiles.
@@ -14,6 +14,7 @@ import copy
 import importlib.util
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -142,6 +143,11 @@ class ExportableNetwork(nn.Module):
         for layer in self.network.layers:
             for block in layer.residual_group.blocks:
                 block.attn = ExportableAttention(block.attn)
+        for module in self.network.modules():
+            if isinstance(
+                module, nn.Conv2d
+            ):  # of channels last, it asks whether there is more than one image
+                module.register_forward_pre_hook(lambda _, inputs: (_copied(*inputs),))
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
@@ -176,15 +182,15 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def export_program(model: SwinIR) -> ExportedProgram:
-    """Trace a network by ``torch.export`` with free height and width; batch 1.
+    """Trace a network by ``torch.export`` with free batch, height and width.
 
     Raises:
         TypeError: not a SwinIR or TaylorSwinIR of this package.
     """
     network = ExportableNetwork(model)
     side = network.multiple
-    example = torch.rand(1, 3, side + side // 2 + 1, 2 * side + side // 2 + 2)
-    free = {2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    example = torch.rand(2, 3, side + side // 2 + 1, 2 * side + side // 2 + 2)
+    free = {axis: Dim.DYNAMIC for axis in (0, 2, 3)}
     # Oblivious: or else "one row of windows" becomes a case of its own, which the graph refuses.
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(network, (example,), dynamic_shapes={"lr": free}, strict=False)
@@ -226,6 +232,22 @@ def _need(*packages: str) -> None:
         raise ValueError(f"ONNX needs the packages {', '.join(missing)}: pip install 'taylorir[export]'")
 
 
+def load_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
+    """An exported file as a function of LR images [B, 3, H, W] on the CPU.
+
+    Raises:
+        ValueError: an ONNX file without the package ``onnxruntime``.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        return torch.export.load(path).module()
+    _need("onnxruntime")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda lr: torch.from_numpy(session.run(["sr"], {"lr": lr.numpy()})[0])
+
+
 def exported_difference(
     model: SwinIR, path: str | Path, sizes: tuple[tuple[int, int], ...] = CHECK_SIZES, *, seed: int = 0
 ) -> dict[tuple[int, int], float]:
@@ -237,17 +259,7 @@ def exported_difference(
     Raises:
         ValueError: an ONNX file without the package ``onnxruntime``; NaN or infinity comes out.
     """
-    path = Path(path)
-    if path.suffix == ".onnx":
-        _need("onnxruntime")
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-        def run(lr: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(["sr"], {"lr": lr.numpy()})[0])
-    else:
-        run = torch.export.load(path).module()
+    run = load_exported(path)
     generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).float().cpu().eval()
     differences = {}
     for size in sizes:

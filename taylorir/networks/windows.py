@@ -166,7 +166,12 @@ def image_order(height: int, width: int, window: int, shift: int, device: torch.
 
 
 def to_windows(x: Tensor, window: int, shift: int) -> Tensor:
-    """Shifted windows [B, nW, N, C] of x [B, H, W, C]: roll and partition in one copy."""
+    """Shifted windows [B, nW, N, C] of x [B, H, W, C]: roll and partition in one copy.
+
+    A compiler joins the two by itself, and does not trace functions with a ``jvp``.
+    """
+    if torch.compiler.is_compiling():
+        return partition(x.roll((-shift, -shift), (1, 2)), window, window)
     batch, height, width, channels = x.shape
     place = (height, width, window, shift, x.device)
     x = _Reorder.apply(x.flatten(1, 2), window_order(*place), image_order(*place))
@@ -175,6 +180,8 @@ def to_windows(x: Tensor, window: int, shift: int) -> Tensor:
 
 def from_windows(x: Tensor, height: int, width: int, window: int, shift: int) -> Tensor:
     """The inverse of :func:`to_windows`: [B, nW, N, C] to [B, H, W, C]."""
+    if torch.compiler.is_compiling():
+        return merge(x, height, width, window, window).roll((shift, shift), (1, 2))
     batch, _, _, channels = x.shape
     place = (height, width, window, shift, x.device)
     x = _Reorder.apply(x.flatten(1, 2), image_order(*place), window_order(*place))

@@ -40,20 +40,14 @@ class TaylorWindowAttention(WindowAttention):
         self.temperature = nn.Parameter(torch.ones(num_heads))
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attention of all windows, before the projection: [B, H, W, C] to [B, H, W, C]."""
-        if torch.compiler.is_compiling():  # a traced graph cannot look at labels; rectangles need none
-            return self.in_bands(x, self._in_rectangles)
+        """As in :class:`WindowAttention`. N of the factor sqrt(N / d) is w w, of border regions as well."""
         return self.in_rolled_windows(x, self._in_windows)
 
-    def _in_rectangles(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
-        return _FORMS[self.attention_form](q, k, v, **settings)
-
     def _in_windows(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        if not self.shift_size:
-            return self._in_rectangles(q, k, v, size)
-        place = (*size, self.window_size, self.shift_size, q.device)
         settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        if not self.shift_size:
+            return _FORMS[self.attention_form](q, k, v, **settings)
+        place = (*size, self.window_size, self.shift_size, q.device)
         if self.attention_form == "direct":
             return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
         return _FORMS[self.attention_form](q, k, v, regions=kept_regions(*place), **settings)

@@ -52,10 +52,14 @@ DERIVATIVES = {
 
 # torch.func.jvp itself calls what PyTorch has deprecated
 @pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script` is deprecated:DeprecationWarning")
-def test_derivatives_of_softmax(plain):
-    f = energy(network(shift=True))
+@pytest.mark.parametrize("form", ["softmax", "auto", "efficient", "published"])
+def test_derivatives_of_every_order_and_mode(form, plain):
+    """Of shifted windows, with their regions; TaylorShift is compared with its direct form under masks."""
+    settings = {} if form == "softmax" else {"attention": "taylor", "attention_form": form}
+    f = energy(network(**settings))
     found = {name: derivative(f) for name, derivative in DERIVATIVES.items()}
     plain()
+    f = energy(network(**settings | ({} if form == "softmax" else {"attention_form": "direct"})))
     x = X.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(f(x), x, create_graph=True)
     rows = [torch.autograd.grad(part, x, retain_graph=True)[0] for part in gradient.flatten()]
@@ -73,3 +77,24 @@ def test_derivatives_of_softmax(plain):
     for name, derivative in found.items():
         worst = (derivative - expected[name]).abs().max()
         assert worst < 1e-9 * expected[name].abs().max(), name
+
+
+@pytest.mark.parametrize("attention", ["softmax", "taylor"])
+def test_vmap_over_images(attention):
+    model, images = network(attention=attention), torch.rand(3, 3, 5, 6, dtype=torch.float64)
+    with torch.no_grad():
+        found = func.vmap(lambda image: model(image[None])[0])(images)
+        torch.testing.assert_close(found, model(images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("position", ["bias", "none"])
+def test_fused_softmax_has_right_second_derivatives_or_none(position):
+    """PyTorch's kernel has no second backward; where it does not run, with a bias, there are some."""
+    model = network(softmax_backend="fused", position=position)
+    naive = network(position=position)
+    if position == "none":
+        with pytest.raises(RuntimeError, match="flash_attention_for_cpu_backward is not implemented"):
+            functional.hvp(energy(model), X, V)
+        return
+    found, expected = (functional.hvp(energy(network), X, V)[1] for network in (model, naive))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -232,7 +232,8 @@ def pad_reflect(x: Tensor, multiple: int) -> Tensor:
     As SwinIR does, but for images of any size: where the padding is longer than the image it is reflected
     again and again (as in ``numpy.pad``), and a side of one pixel is repeated.
     """
-    down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    # so written, a compiler sees that the padded sides are multiples, whatever the sides are
+    down, right = ((side + multiple - 1) // multiple * multiple - side for side in x.shape[-2:])
     if down < x.shape[-2] and right < x.shape[-1]:
         return functional.pad(x, (0, right, 0, down), mode="reflect") if down or right else x
     x = x.index_select(-2, _reflection(x.shape[-2], down, x.device))

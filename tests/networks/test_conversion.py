@@ -51,22 +51,6 @@ def test_taylorized_swinir_round_trip(tmp_path):
         assert torch.equal(again.learned_state_dict()[name], value)
 
 
-@pytest.fixture
-def swin2sr():
-    transformers = pytest.importorskip("transformers", reason="transformers is an optional extra")
-    torch.manual_seed(0)
-    config = transformers.Swin2SRConfig(
-        embed_dim=12,
-        depths=[2],
-        num_heads=[2],
-        window_size=4,
-        image_size=16,
-        upscale=2,
-        upsampler="pixelshuffledirect",
-    )
-    return transformers.Swin2SRForImageSuperResolution(config).eval()
-
-
 @pytest.mark.parametrize("window_size", [None, 8])
 def test_taylorized_swin2sr_round_trip(swin2sr, window_size, tmp_path):
     x = torch.rand(1, 3, 16, 8)

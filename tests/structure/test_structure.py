@@ -44,6 +44,7 @@ NO_CLAIM = (
     "tests/book/",
     "tests/cli/test_benchmark",
     "tests/networks/test_export",
+    "tests/networks/test_tracing",
     "tests/pipeline/",
     "tests/report/",
     "tests/rows/",

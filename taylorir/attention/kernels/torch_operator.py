@@ -179,7 +179,7 @@ def _gradients_by_definition(
 ) -> list[Tensor | None]:
     """The gradients of ``definition(*inputs)``, None for those that are not needed."""
     again = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast(dy):
         # aliases: where k depends on q, the gradient of q must not take the way through k
         own = [x.expand_as(x) if need else x for x, need in zip(inputs, needed, strict=True)]
         wanted = [x for x, need in zip(own, needed, strict=True) if need]

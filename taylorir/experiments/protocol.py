@@ -21,7 +21,8 @@ EXPERIMENTS: dict[str, str] = {
     "e": "position: none, rope, lepe",
     "f": "6 against 12 heads",
     "g": "shifted windows or not",
-    "h": "a trained SwinIR turned by taylorize and trained on, against training from scratch",
+    "h": "a trained SwinIR turned by taylorize and trained on, against the same SwinIR simply trained on",
+    "floor": "the transformer, against the same network without one: three convolutions, a linear filter",
 }
 
 
@@ -33,8 +34,8 @@ class Run:
         name: of the run, its folder and its weights.
         experiments: keys of ``EXPERIMENTS`` whose comparison it takes part in.
         config: the whole run.
-        upcycled_from: name of a run whose weights are turned by ``taylorize`` and start this one; "" for
-            random ones.
+        upcycled_from: name of a run whose weights start this one, turned by ``taylorize`` where this one is
+            of TaylorShift; "" for random ones.
         keep_weights: whether the weights go to ``data/weights``.
         max_minutes: a run pauses after this time, to be resumed; None means no limit.
     """
@@ -55,6 +56,7 @@ _MINI_SWINIR = ModelConfig(
     softmax_backend="fused",
 )  # fmt: skip
 _MINI_TAYLOR = replace(_MINI_SWINIR, **_TAYLOR)
+_MINI_LINEAR = replace(_MINI_SWINIR, depths=(), num_heads=())
 _MINI = TrainConfig(
     model=_MINI_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=3000,
     learning_rate=4e-3, betas=(0.9, 0.99), schedule="cosine", warmup_iters=50, ema_decay=0.99,
@@ -62,7 +64,7 @@ _MINI = TrainConfig(
 )  # fmt: skip
 
 
-_LOOKED_INTO = {"main", "a", "d", "g"}  # the chapter on context tells window, softmax and shift apart
+_LOOKED_INTO = {"main", "floor", "a", "d", "g"}  # chapter 10 tells window, softmax and shift apart
 
 
 def _mini(
@@ -74,25 +76,29 @@ def _mini(
 
 
 _MINI_RUNS = (
-    _mini("swinir_mini_x2_s0", "main a h", _MINI_SWINIR),
-    _mini("taylorswinir_mini_x2_s0", "main b c d e f g h"),
+    _mini("swinir_mini_x2_s0", "main floor a h", _MINI_SWINIR),
+    _mini("taylorswinir_mini_x2_s0", "main floor b c d e f g h"),
     # softmax in windows of 48: a step takes several times as long as any other
     _mini("softmax_w48", "d", _MINI_SWINIR, window_size=48, position="none", softmax_backend="flash"),
     _mini("softmax_w24", "d", _MINI_SWINIR, window_size=24, position="none", softmax_backend="flash"),
-    _mini("swinir_mini_x2_s1", "main", _MINI_SWINIR, seed=1),
-    _mini("taylorswinir_mini_x2_s1", "main", seed=1),
-    _mini("swinir_mini_x2_s2", "main", _MINI_SWINIR, seed=2),
-    _mini("taylorswinir_mini_x2_s2", "main", seed=2),
-    _mini("swinir_mini_x4_s0", "main", _MINI_SWINIR, upscale=4),
-    _mini("taylorswinir_mini_x4_s0", "main", upscale=4),
-    _mini("swinir_mini_x3_s0", "main", _MINI_SWINIR, upscale=3),
-    _mini("taylorswinir_mini_x3_s0", "main", upscale=3),
+    _mini("swinir_mini_x2_s1", "main floor", _MINI_SWINIR, seed=1),
+    _mini("taylorswinir_mini_x2_s1", "main floor", seed=1),
+    _mini("swinir_mini_x2_s2", "main floor", _MINI_SWINIR, seed=2),
+    _mini("taylorswinir_mini_x2_s2", "main floor", seed=2),
+    _mini("swinir_mini_x4_s0", "main floor", _MINI_SWINIR, upscale=4),
+    _mini("taylorswinir_mini_x4_s0", "main floor", upscale=4),
+    _mini("swinir_mini_x3_s0", "main floor", _MINI_SWINIR, upscale=3),
+    _mini("taylorswinir_mini_x3_s0", "main floor", upscale=3),
+    *(_mini(f"linear_mini_x2_s{seed}", "floor", _MINI_LINEAR, seed=seed) for seed in range(3)),
+    _mini("linear_mini_x3_s0", "floor", _MINI_LINEAR, upscale=3),
+    _mini("linear_mini_x4_s0", "floor", _MINI_LINEAR, upscale=4),
     _mini("softmax_w8", "a d", _MINI_SWINIR, position="none"),
     _mini("taylor_w8", "a c", window_size=8),
     _mini("taylor_w48_p2", "b", patch_size=2, window_size=24),
     _mini("taylor_w48_p4", "b", patch_size=4, window_size=12),
     _mini("taylor_w48_p8", "b", patch_size=8, window_size=6),
     replace(_mini("taylor_w48_upcycled", "h"), upcycled_from="swinir_mini_x2_s0"),
+    replace(_mini("swinir_mini_x2_trained_on", "h", _MINI_SWINIR), upcycled_from="swinir_mini_x2_s0"),
     _mini("taylor_w48_no_shift", "g", shift=False),
     _mini("taylor_w48_h12", "f", num_heads=12),
     _mini("taylor_w48_rope", "e", position="rope"),

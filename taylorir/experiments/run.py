@@ -116,7 +116,9 @@ def _train(
 ) -> TrainResult:
     init = None
     if run.upcycled_from:
-        init = taylorize(load_checkpoint(source), window_size=run.config.model.window_size)
+        init = load_checkpoint(source)
+        if run.config.model.attention == "taylor":
+            init = taylorize(init, window_size=run.config.model.window_size)
     return train(
         run.config,
         images=images,
@@ -152,7 +154,7 @@ def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
         "position": model.position,
         "window_size": model.window_size,
         "patch_size": model.patch_size,
-        "num_heads": model.num_heads[0],
+        "num_heads": max(model.num_heads, default=0),
         "embed_dim": model.embed_dim,
         "shift": model.shift,
         "upscale": model.upscale,

@@ -31,7 +31,7 @@ def count_gmacs(name: str, height: int, width: int, **overrides: object) -> floa
         height, width: of the LR image.
     """
     depths = overrides.pop("depths", VARIANTS[name].depths)
-    if any(depth % 2 for depth in depths):
+    if not depths or any(depth % 2 for depth in depths):
         return _count_gmacs(name, height, width, depths=depths, **overrides)
     one, longer, two = (
         _count_gmacs(name, height, width, depths=short, **overrides) for short in ((2,), (4,), (2, 2))

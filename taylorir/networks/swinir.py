@@ -172,8 +172,9 @@ class SwinIR(nn.Module):
         channels = config.embed_dim
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
         self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
-        self.patch_embed = PatchEmbed(config)
-        self.patch_unembed = PatchUnembed(config)
+        if config.depths:
+            self.patch_embed = PatchEmbed(config)
+            self.patch_unembed = PatchUnembed(config)
         total = sum(config.depths)
         rates = [config.drop_path_rate * index / max(total - 1, 1) for index in range(total)]
         self.layers = nn.ModuleList()
@@ -184,7 +185,8 @@ class SwinIR(nn.Module):
                 attention = self.make_attention(config, heads, shift)
                 blocks.append(SwinTransformerBlock(config, attention, rates.pop(0)))
             self.layers.append(RSTB(config, blocks))
-        self.norm = nn.LayerNorm(channels)
+        if config.depths:
+            self.norm = nn.LayerNorm(channels)
         self.conv_after_body = nn.Conv2d(channels, channels, 3, padding=1)
         self._make_upsampler(config)
         self.apply(_initialise)
@@ -230,7 +232,9 @@ class SwinIR(nn.Module):
         return x / config.img_range + self.mean.to(x.dtype)
 
     def deep_features(self, x: Tensor) -> Tensor:
-        """The transformer: feature image [B, C, Hp, Wp] to one of the same shape."""
+        """The transformer: feature image [B, C, Hp, Wp] to one of that shape; without stages, to itself."""
+        if not self.config.depths:
+            return x
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)

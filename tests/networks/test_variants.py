@@ -58,6 +58,16 @@ def test_depths_may_change_without_naming_the_heads_again():
     assert build_model("swinir_tiny_x2", depths=[1, 2, 1]).config.num_heads == (3, 3, 3)
 
 
+def test_without_stages_the_network_is_a_linear_filter_of_three_convolutions():
+    model = build_model("swinir_tiny_x2", depths=()).eval()
+    # 3 to 24 channels, 24 to 24, 24 to 3 x 2 x 2; each output channel reads 3 x 3 pixels and has a bias
+    assert sum(p.numel() for p in model.parameters()) == 24 * 28 + 24 * (24 * 9 + 1) + 12 * (24 * 9 + 1)
+    assert config_from_json(config_to_json(model.config)) == model.config
+    a, b = torch.rand(2, 1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model((a + 3 * b) / 4), (model(a) + 3 * model(b)) / 4)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -68,7 +78,6 @@ def test_depths_may_change_without_naming_the_heads_again():
             r"num_heads must be one number, or one for each of the 2 stages of depths, got \(3,\)",
         ),
         ({"num_heads": 0}, "num_heads must be a positive whole number, got 0"),
-        ({"depths": ()}, "depths must name at least one stage"),
         ({"depths": 6}, "depths must be a list of whole numbers, got 6"),
         ({"num_heads": 2.0}, "num_heads must be a whole number or a list of them, got 2.0"),
         ({"window_size": 8.0}, "window_size must be a positive whole number, got 8.0"),

@@ -8,6 +8,8 @@ from . import (
     quality as quality,
 )
 from .tables import (
+    MethodStyle as MethodStyle,
+    Table as Table,
     glue_values as glue_values,
     measured_on as measured_on,
     plot_methods as plot_methods,

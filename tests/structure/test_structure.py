@@ -7,7 +7,9 @@ import graphlib
 import importlib
 import itertools
 import re
+import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,25 +19,11 @@ import yaml
 
 from taylorir.pipeline.notebook_inputs import imported_modules, public_names
 from taylorir.pipeline.parameters import PRESETS, check_parameters, declared_parameters
+from tests.structure.rooms import FLOORS, MODULES, PAGE, ROOMS, ROOT, drawn, imports_of, room_of
 
-ROOT = Path(__file__).resolve().parents[2]
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((ROOT / "taylorir").rglob("*.py"))
-}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BOOK = ROOT / "book"
 
-# From the top of the house to its ground: a room imports only rooms of lower floors.
-FLOORS = (
-    ("cli",),
-    ("experiments", "attribution"),
-    ("evaluation", "training"),
-    ("datasets", "cost", "fidelity"),
-    ("networks", "pipeline", "images"),
-    ("attention", "report", "rows"),
-)
-ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # What is measured from within shows its parts: benchmarks and accounting see the kernels.
 INNER_ROOMS = {"taylorir.attention": "cost"}
 
@@ -50,16 +38,6 @@ NO_CLAIM = (
     "tests/rows/",
     "tests/structure/",
 )
-
-
-def room_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
-
-
-def imports_of(module: str) -> set[str]:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    names = {name for name in imported_modules(tree) if name in MODULES} - {module, "taylorir"}
-    return {name for name in names if not module.startswith(f"{name}.")}
 
 
 def tracked_files() -> list[Path]:
@@ -86,6 +64,11 @@ def test_the_package_is_rooms_and_nothing_beside_them():
 def test_imports_have_no_cycle():
     graph = {module: imports_of(module) for module in MODULES}
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_the_map_of_the_rooms_is_drawn_from_the_imports():
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == drawn(page), "python -m tests.structure.rooms draws it anew"
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -242,3 +225,25 @@ def test_the_book_lists_every_notebook_module_and_test():
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     assert claims <= tests
     assert [name for name in sorted(tests - claims) if not name.startswith(NO_CLAIM)] == []
+
+
+def test_the_hook_undoes_what_running_a_notebook_leaves_in_it(tmp_path):
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (entry,) = (hook["entry"] for hook in local["hooks"] if hook["id"] == "nbstripout")
+    command = [sys.executable, "-m", "nbstripout", *shlex.split(entry)[1:]]
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.language_info |= {
+            "version": "3.11.2",
+            "file_extension": ".py",
+            "mimetype": "text/x-python",
+        }
+        for number, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code":
+                cell.execution_count = number
+                cell.outputs = [nbformat.v4.new_output("stream", text="1\n")]
+                cell.metadata.execution = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
+        nbformat.write(notebook, tmp_path / path.name)
+    subprocess.run([*command, *map(str, tmp_path.glob("*.ipynb"))], check=True)
+    for path in NOTEBOOKS:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name

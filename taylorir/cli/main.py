@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import sys
 import time
@@ -276,17 +275,23 @@ def train(
 ) -> None:
     """Train a variant; killed at any moment, it goes on with --resume."""
     from taylorir.networks import ModelConfig, build_model, load_network
-    from taylorir.training import TrainConfig, train as run
+    from taylorir.training import TrainConfig, parse_setting, train as run
 
     run_names = {field.name for field in dataclasses.fields(TrainConfig)} - {"model"}
     model_names = {field.name for field in dataclasses.fields(ModelConfig)}
     settings: dict[str, object] = {"seed": seed, "deterministic": deterministic}
     overrides: dict[str, object] = {}
     for text in option or []:
-        name, value = _setting(text)
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set must be NAME=VALUE, not {text!r}")
+        name = name.strip()
         if name not in run_names | model_names:
             raise ValueError(f"unknown setting {name!r}; known: {', '.join(sorted(run_names | model_names))}")
-        (settings if name in run_names else overrides)[name] = value
+        if name in run_names:
+            settings[name] = parse_setting(TrainConfig, name, value)
+        else:
+            overrides[name] = parse_setting(ModelConfig, name, value)
     if num_iters is not None:
         settings["num_iters"] = num_iters
     if dataset:
@@ -354,13 +359,3 @@ def _tile(text: str) -> int | str | None:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f'--tile must be a number of pixels, "auto" or "none", not {text!r}')
     return int(text)
-
-
-def _setting(text: str) -> tuple[str, object]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set must be NAME=VALUE, not {text!r}")
-    try:
-        return name.strip(), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name.strip(), value

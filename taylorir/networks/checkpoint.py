@@ -241,19 +241,24 @@ def unpack_state(
     """The inverse of :func:`pack_state`, in place.
 
     Raises:
-        ValueError: the checkpoint is of another architecture.
+        ValueError: the checkpoint is of another architecture, or lacks a part.
     """
     fit_weights(model, checkpoint.part(_MODEL), checkpoint.path)
     fit_weights(averaged, checkpoint.part(_EMA), checkpoint.path)
-    moments = checkpoint.part(_OPTIMIZER)
+    moments, random = checkpoint.part(_OPTIMIZER), checkpoint.part(_RNG)
     keys = {name.partition(".")[0] for name in moments}
-    names = [name for name, _ in model.named_parameters()]
-    state = {i: {key: moments[f"{key}.{name}"] for key in keys} for i, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    try:
+        for i, (name, parameter) in enumerate(model.named_parameters()):
+            state[i] = {key: moments[f"{key}.{name}"] for key in keys}
+            if any(value.ndim and value.shape != parameter.shape for value in state[i].values()):
+                raise ValueError(f"the optimiser's state of {name} has another shape")
+        torch.set_rng_state(random["cpu"])
+        if device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], device)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint.path} is damaged: {one_line(error)[:200]}") from None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    states = checkpoint.part(_RNG)
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _to_bytes(tensors: Mapping[str, Tensor], record: dict) -> bytes:

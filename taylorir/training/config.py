@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from taylorir.images import check_degradation
 from taylorir.networks import ModelConfig, config_from_json
+from taylorir.training.settings import check_types
 
 # What a resumed run may set anew, because the weights do not depend on it.
 FREE_ON_RESUME = ("eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
@@ -80,7 +81,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("datasets", "betas", "milestones"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self)
         _check(self)
 
 
@@ -98,7 +101,7 @@ def _check(config: TrainConfig) -> None:
             raise ValueError(f"{name} must be in [{lowest}, {highest}], got {getattr(config, name)!r}")
     if not 0 < config.learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive, got {config.learning_rate!r}")
-    if len(config.betas) != 2 or not all(0 <= beta < 1 for beta in config.betas):
+    if not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"betas must be two numbers in [0, 1), got {config.betas!r}")
     if not all(0 < fraction <= 1 for fraction in config.milestones):
         raise ValueError(f"milestones must be fractions of num_iters in (0, 1], got {config.milestones!r}")
@@ -107,9 +110,9 @@ def _check(config: TrainConfig) -> None:
     check_degradation(config.degradation)
 
 
-def _check_whole(name: str, value: object, *, lowest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise ValueError(f"{name} must be a whole number of at least {lowest}, got {value!r}")
+def _check_whole(name: str, value: int, *, lowest: int) -> None:
+    if not lowest <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number of at least {lowest}, below 2**63, got {value!r}")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -138,13 +141,13 @@ def train_config_from_dict(values: dict) -> TrainConfig:
     """The inverse of :func:`train_config_to_dict`.
 
     Raises:
-        ValueError: an unknown field, or a value that :class:`TrainConfig` refuses.
+        ValueError: an unknown field, or a value that :class:`TrainConfig` or the network refuses.
     """
     allowed = [entry.name for entry in dataclasses.fields(TrainConfig)]
     unknown = [name for name in values if name not in allowed]
     if unknown:
         raise ValueError(f"unknown training setting {unknown[0]!r}; allowed: {', '.join(allowed)}")
-    model = config_from_json(json.dumps(values["model"]))
+    model = config_from_json(json.dumps(values.get("model")))
     return TrainConfig(**{**values, "model": model})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ from taylorir.networks import (
     save_weights,
     unpack_state,
 )
-from taylorir.rows import provenance
+from taylorir.rows import one_line, provenance
 from taylorir.training.config import (
     TrainConfig,
     check_same_run,
@@ -55,6 +56,8 @@ from taylorir.training.run_control import (
     join_processes,
 )
 from taylorir.training.run_folder import WEIGHTS, claimed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -197,18 +200,37 @@ class _Run:
             ValueError: it is of another run: other settings, other images.
         """
         record = checkpoint.record
-        check_same_run(train_config_from_dict(record["train"]), self.config, checkpoint.path)
-        if record["data"] != self.pool.fingerprint:
+        try:
+            stored = train_config_from_dict(record["train"])
+            seconds, cpu_seconds = float(record["seconds"]), float(record["cpu_seconds"])
+            images = record["data"]
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{checkpoint.path} holds no record of a training: {one_line(error)}") from None
+        check_same_run(stored, self.config, checkpoint.path)
+        if images != self.pool.fingerprint:
             raise ValueError(
-                f"{checkpoint.path} was trained on other images: fingerprint {record['data']}, "
+                f"{checkpoint.path} was trained on other images: fingerprint {images}, "
                 f"now {self.pool.fingerprint}"
             )
+        if record["step"] > self.config.num_iters:
+            raise ValueError(f"{checkpoint.path} is of step {record['step']} of {self.config.num_iters}")
+        if self.config.deterministic:
+            self._compare_machines(record)
         unpack_state(checkpoint, self.model, self.averaged, self.optimizer, self.processes.device)
         self.saved, self.step = record, record["step"]
-        self.seconds, self.cpu_seconds = record["seconds"], record["cpu_seconds"]
+        self.seconds, self.cpu_seconds = seconds, cpu_seconds
         if self.processes.rank:  # the stored state is the first process's
             entropy = np.random.SeedSequence((self.config.seed, self.step, self.processes.rank))
             torch.manual_seed(int(entropy.generate_state(1)[0]))
+
+    def _compare_machines(self, record: dict) -> None:
+        """Say what has changed that bits depend on: the device (of a CPU, its threads too), or PyTorch."""
+        for name, now in self._provenance().items():
+            if name in ("device", "torch") and record.get(name) != now:
+                logger.warning(
+                    "the bits of a deterministic run may differ from here on: %s was %s, now it is %s",
+                    name, record.get(name), now,
+                )  # fmt: skip
 
     def loop(self, signals: list[int], max_minutes: float | None, progress: bool) -> None:
         """Train to the last step, or until a signal came or the time ran out; then save."""
@@ -326,8 +348,11 @@ class _Run:
             "data": self.pool.fingerprint,
             "seconds": round(self.seconds, 3),
             "cpu_seconds": round(self.cpu_seconds, 3),
-            **provenance(device=self.processes.device, dtype=self.config.dtype, seed=self.config.seed),
+            **self._provenance(),
         }
+
+    def _provenance(self) -> dict:
+        return provenance(device=self.processes.device, dtype=self.config.dtype, seed=self.config.seed)
 
     def _divergence(self, what: str) -> str:
         return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from taylorir.datasets.sets import NamedImage
-from taylorir.networks.checkpoint import read_record
+from taylorir.networks.checkpoint import latest_checkpoint, read_record, save_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.training.config import TrainConfig
 from taylorir.training.loop import train
@@ -105,3 +107,62 @@ def test_a_second_training_is_refused_until_the_first_is_gone(tmp_path):
     assert (tmp_path / "run" / ".lock").exists()
     go_on(tmp_path / "run")
     assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_a_deterministic_run_says_what_may_change_its_bits(tmp_path, caplog, monkeypatch):
+    config = dataclasses.replace(CONFIG, deterministic=True)
+
+    def part() -> None:
+        options = {"device": "cpu", "progress": False, "max_minutes": 0}
+        train(config, images=IMAGES, held_out=IMAGES, out=tmp_path, resume=True, **options)
+
+    part()
+    part()
+    assert not caplog.messages
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    part()
+    assert len(caplog.messages) == 1 and "\n" not in caplog.messages[0]
+    assert re.search(
+        r"bits .* may differ.*: device was .* threads\), now it is .*\(77 threads", caplog.messages[0]
+    )
+
+
+def damaged(tensors: dict, record: dict, what: str) -> None:
+    if what.startswith("optimizer"):
+        name = next(name for name in tensors if name.startswith("optimizer.exp_avg.conv_first.weight"))
+        if what == "optimizer lacks":
+            del tensors[name]
+        else:
+            tensors[name] = torch.zeros(3)
+    elif what == "no random state":
+        del tensors["rng.cpu"]
+    elif what == "odd random state":
+        tensors["rng.cpu"] = torch.zeros(3)
+    elif what == "nan":
+        tensors["model.conv_first.bias"].fill_(torch.nan)
+    elif what == "later step":
+        record["step"] = 7
+    elif what == "no settings":
+        record["train"] = {}
+    elif what == "settings of another type":
+        record["train"] = [1]
+    elif what == "setting of another type":
+        record["train"]["betas"] = 3
+    else:
+        del record[what]
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["optimizer lacks", "optimizer shape", "no random state", "odd random state", "nan", "later step",
+     "no settings", "settings of another type", "setting of another type", "data", "seconds", "cpu_seconds"],
+)  # fmt: skip
+def test_a_sealed_checkpoint_that_makes_no_sense_is_one_line(tmp_path, whole, what):
+    found = latest_checkpoint(whole)
+    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    record = json.loads(json.dumps(found.record))
+    damaged(tensors, record, what)
+    save_checkpoint(tmp_path, 6, tensors, record, keep=1)
+    with pytest.raises(ValueError, match="step_00000006") as error:
+        go_on(tmp_path)
+    assert "\n" not in str(error.value)

@@ -72,10 +72,11 @@ def save_checkpoint(
     path = folder / f"step_{step:08d}.safetensors"
     content = _to_bytes(tensors, record)
     digest = hashlib.sha256(content).hexdigest()
-    _write(path, content)
+    write_atomic(path, lambda file: file.write(content))
     try:
         described = {**record, "bytes": len(content), "sha256": digest}
-        _write(path.with_suffix(".json"), (json.dumps(described, indent=2) + "\n").encode())
+        text = (json.dumps(described, indent=2) + "\n").encode()
+        write_atomic(path.with_suffix(".json"), lambda file: file.write(text))
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -115,9 +116,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left: half-written files, and tensors whose JSON was never written."""
-    for partial in folder.glob(".*.part"):
-        partial.unlink(missing_ok=True)
+    """Remove tensors that a killed process left, whose JSON was never written."""
     for tensors in folder.glob("step_*.safetensors"):
         if not tensors.with_suffix(".json").exists():
             tensors.unlink()
@@ -282,8 +281,4 @@ def _config_of(record: dict, source: Path) -> ModelConfig:
 def _write_new(path: Path, content: bytes) -> None:
     """Write, unless the file holds this already."""
     if not path.exists() or path.read_bytes() != content:
-        _write(path, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomic(path, lambda file: file.write(content))
+        write_atomic(path, lambda file: file.write(content))

@@ -69,8 +69,8 @@ def sweep_parts(folder: Path) -> None:
         return
     for name in names:
         part = _PART.fullmatch(name)
-        if not part or part["host"] != mine["host"] or part["run"] == mine["run"]:
-            continue
+        if not part or part["host"] != mine["host"] or part.group("pid", "run") == mine.group("pid", "run"):
+            continue  # a fork of this process has its run and a number of its own
         if part["pid"] != mine["pid"] and psutil.pid_exists(int(part["pid"])):
             continue
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -107,7 +107,6 @@ def test_a_checkpoint_exists_from_its_json_on(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000001.json", "step_00000001.safetensors"]
     (tmp_path / "step_00000002.safetensors").write_bytes(b"whole, but its JSON was never written")
-    (tmp_path / ".step_00000003.safetensors.99.part").write_bytes(b"half")
     assert latest_checkpoint(tmp_path).record["step"] == 1
     remove_leftovers(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000001.json", "step_00000001.safetensors"]

@@ -191,7 +191,7 @@ def upscale(
         upscale_file,
         upscale_folder,
     )
-    from taylorir.images import open_picture
+    from taylorir.images import picture_size
     from taylorir.networks import default_model
 
     tile_size = _tile(tile)
@@ -200,7 +200,7 @@ def upscale(
     if not source.is_dir():
         target = target / f"{source.stem}{suffix}" if target.is_dir() else target
         check_source(source)
-        open_picture(source)
+        picture_size(source)
         check_target(source, target)
     where = usable_device(device)
     name = model or default_model(upscale or DEFAULT_UPSCALE)

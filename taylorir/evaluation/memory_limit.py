@@ -209,6 +209,7 @@ def choose_tile(
         ValueError: the tile does not fit, or for ``"auto"`` not even the smallest; it says what is needed.
     """
     on_cpu = cost.device.type == "cpu"
+    give_back_freed()
     reserved = reserved if on_cpu else 0
     held = resident_memory() + reserved if on_cpu else 0
     if memory is not None:

@@ -9,6 +9,7 @@ from .io import (
     READABLE_SUFFIXES as READABLE_SUFFIXES,
     WRITABLE_SUFFIXES as WRITABLE_SUFFIXES,
     open_picture as open_picture,
+    picture_size as picture_size,
     read_image as read_image,
     write_image as write_image,
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from taylorir.images.decode import Picture, decode, is_defined, open_undecoded
+from taylorir.images.decode import Picture, Undecoded, decode, is_defined, open_undecoded
 from taylorir.images.deep_png import write_deep_png
 from taylorir.images.depth import to_8_bits
 from taylorir.rows import one_line, write_atomic
@@ -69,7 +69,29 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Pi
         ValueError: its content is no picture, damaged, too large, or of a kind without a defined
             black and white. Decoding raises nothing else, whatever is in the file.
     """
-    path = Path(path)
+    with _undecoded(Path(path), max_pixels) as source:
+        if not is_defined(source.picture):
+            raise ValueError(
+                f"{path}: pixels of type {source.picture.mode} have no defined black and white; "
+                "save it as 8- or 16-bit first"
+            )
+        with _fault_of(Path(path), "is damaged or cut short", max_pixels):
+            return decode(source)
+
+
+def picture_size(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height as they are in the file, not turned upright; only the header is read.
+
+    Raises:
+        OSError, ValueError: as :func:`open_picture`.
+    """
+    with _undecoded(Path(path), max_pixels) as source:
+        return source.picture.size
+
+
+@contextlib.contextmanager
+def _undecoded(path: Path, max_pixels: int) -> Iterator[Undecoded]:
+    """The open file, of which the header is read."""
     if not path.exists():
         raise FileNotFoundError(f"no such image file: {path}")
     if not path.is_file():
@@ -80,13 +102,7 @@ def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Pi
         width, height = source.picture.size
         if width * height > max_pixels:
             raise ValueError(f"{path} is {width}x{height}, more than the limit of {max_pixels:,} pixels")
-        if not is_defined(source.picture):
-            raise ValueError(
-                f"{path}: pixels of type {source.picture.mode} have no defined black and white; "
-                "save it as 8- or 16-bit first"
-            )
-        with _fault_of(path, "is damaged or cut short", max_pixels):
-            return decode(source)
+        yield source
 
 
 @contextlib.contextmanager

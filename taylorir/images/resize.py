@@ -68,10 +68,10 @@ def imresize(
             pixels = _resize_axis(pixels, axis, *taps)
             continue
         other = sum(axes) - axis
-        lines = max(1, _CHUNK_VALUES * pixels.shape[other] // pixels.numel())
         shape = list(pixels.shape)
         shape[axis] = n_out
         resized = pixels.new_empty(shape)
+        lines = max(1, _CHUNK_VALUES * pixels.shape[other] // max(pixels.numel(), resized.numel()))
         for old, new in zip(pixels.split(lines, other), resized.split(lines, other), strict=True):
             new.copy_(_resize_axis(old.double(), axis, *taps).add_(0.5).floor_().clamp_(0, white))
         pixels = resized

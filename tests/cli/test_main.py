@@ -152,7 +152,7 @@ def test_out_of_memory_is_said(run, folder, monkeypatch, error):
     def exhaust(*_, **__):
         raise error
 
-    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", exhaust)
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolved_parts", exhaust)
     code, _, err = run("upscale", folder / "good.png", folder / "o.png", "--model", "bicubic")
     assert code == 2 and err == (
         "taylorir: error: out of memory; try --tile auto with --memory, or a smaller --tile or batch\n"
@@ -163,7 +163,7 @@ def test_a_mistake_in_the_program_is_not_hidden(monkeypatch, folder):
     def fail(*_, **__):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", fail)
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolved_parts", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(["upscale", str(folder / "good.png"), str(folder / "o.png"), "--model", "bicubic"])
 
@@ -274,7 +274,7 @@ def test_the_factor_is_the_models_own(run, folder, monkeypatch):
 
 
 def test_at_x4_the_command_says_what_to_expect(run, folder, monkeypatch):
-    monkeypatch.setattr("taylorir.evaluation.files.super_resolve", lambda *_, **__: noise(8, 8, 3))
+    monkeypatch.setattr("taylorir.evaluation.files.super_resolved_parts", lambda *_, **__: iter(()))
     for upscale, said in ((4, True), (2, False)):
         code, out, _ = run("upscale", folder / "good.png", folder / "o.png", "--upscale", upscale)
         assert code == 0 and ("\nnote: at x4 this network is " in out) == said

@@ -55,7 +55,7 @@ def test_formats_hold_what_they_are_said_to_hold(tmp_path, suffix):
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 8192), (".JPG", 32_751)])
 def test_a_formats_limit_is_found_before_the_work(tmp_path, monkeypatch, suffix, side):
-    monkeypatch.setattr(files, "super_resolve", lambda *_, **__: pytest.fail("the work had begun"))
+    monkeypatch.setattr(files, "super_resolved_parts", lambda *_, **__: pytest.fail("the work had begun"))
     for size in ((8, side), (side, 8)):
         Image.new("L", size).save(tmp_path / "a.png")
         with pytest.raises(

@@ -13,7 +13,7 @@ from torch import nn
 from taylorir.evaluation.memory_limit import available_memory, give_back_freed, parse_memory, resident_memory
 
 READING = 31  # bytes a pixel at most, of 16-bit RGBA; JPEG takes half
-_BLEEDING = (320, 80)  # rows that are filled in at once, and bytes for each of their pixels
+_BLEEDING = (576, 80)  # side of what bleed_colours fills at once, and bytes for each of its pixels
 _RESIZING = (2_000_000, 40)  # values that imresize makes at once, and bytes for each
 _WEBP = 50  # bytes a pixel: lossless WebP keeps tables many times as large as the picture
 _PILLOW = 4  # bytes a pixel of its copy of two and three channels; one and four it takes as they are
@@ -75,8 +75,8 @@ def held_for(pixels: np.ndarray, upscale: int, suffix: str, *, bicubic: bool) ->
     area, item, transparent = height * width, pixels.itemsize, channels in (2, 4)
     picture = area * item * (channels + 3)  # and its colours as the network sees them
     result = area * upscale**2 * item * channels
-    rows, each = _BLEEDING
-    bleeding = picture + each * min(height, rows) * width if transparent else 0
+    side, each = _BLEEDING
+    bleeding = picture + each * min(height, side) * min(width, side) if transparent else 0
     resized = 3 if bicubic else int(transparent)  # channels that imresize makes at once
     values, each = _RESIZING
     upscaled = area * upscale**2 * resized

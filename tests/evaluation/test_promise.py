@@ -74,7 +74,7 @@ def test_the_promise_is_kept(tmp_path, model, size, dtype, suffix):
 def test_the_tile_follows_the_promise(tmp_path, model):
     picture, result = tmp_path / "in.png", tmp_path / "out.png"
     write_image(picture, smooth(600, 800, 3))
-    refused = run(picture, result, "--model", model, "--memory", "290MiB")
+    refused = run(picture, result, "--model", model, "--memory", "230MiB")
     assert refused.returncode == 2 and not result.exists()
     assert re.search(r"memory is too small: .* needs about \d+ MiB in all, ", refused.stderr), refused.stderr
     little, much = (run(picture, result, "--model", model, "--memory", size) for size in ("340MiB", "2GiB"))
@@ -82,7 +82,7 @@ def test_the_tile_follows_the_promise(tmp_path, model):
 
 
 def test_what_a_picture_holds_by_hand(monkeypatch):
-    monkeypatch.setattr(promise, "_BLEEDING", (2, 100))
+    monkeypatch.setattr(promise, "_BLEEDING", (8, 100))
     monkeypatch.setattr(promise, "_RESIZING", (1000, 7))
     grey, colour, cut_out = (np.empty((10, 20, channels), np.uint8) for channels in (1, 3, 4))
     # 800 result pixels; of grey no copy is made to write it, and two and three channels take 4 bytes more
@@ -93,8 +93,8 @@ def test_what_a_picture_holds_by_hand(monkeypatch):
     assert held_for(colour, 2, ".png", bicubic=True) == 2400 + 1200 + 2400 + 1200 + 7000
     # alpha: the result, the picture and its colours, the alpha channel of 400 and 800, and a chunk of all 800
     assert held_for(cut_out, 2, ".png", bicubic=False) == 3200 + 1400 + 1200 + 5600
-    monkeypatch.setattr(promise, "_BLEEDING", (2, 1000))
-    assert held_for(cut_out, 2, ".png", bicubic=False) == 1400 + 2 * 20 * 1000
+    monkeypatch.setattr(promise, "_BLEEDING", (8, 1000))
+    assert held_for(cut_out, 2, ".png", bicubic=False) == 1400 + 8 * 8 * 1000
     deep = np.empty((10, 20, 3), np.uint16)
     assert held_for(deep, 2, ".png", bicubic=False) == 4800 + 2400
 

@@ -32,7 +32,8 @@ class ModelConfig:
         position: "bias" (a learned table; softmax only), "none", "rope" or "lepe".
         shift: whether every second block shifts its windows by half. The official code decides by itself
             not to shift when ``img_size`` is at most the window; here it is stated.
-        scale_output: multiply TaylorShift's output by sqrt(N / d).
+        scale_output: multiply TaylorShift's output by sqrt(N / d); N is w w, also where
+            windows are shifted.
         drop_path_rate: stochastic depth of the last block in training, rising linearly from 0.
         qkv_bias: whether q, k and v have a bias.
         img_range: factor on the input after the mean is subtracted.

@@ -60,8 +60,10 @@ def cached_by_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             made = function(*key)
         if made.nbytes > CACHE_BYTES:
             return made
+        if made.is_cuda:  # another thread may read it on another stream
+            torch.cuda.current_stream(made.device).synchronize()
         with lock:
-            kept.setdefault(key, made)
+            made = kept.setdefault(key, made)
             while sum(tensor.nbytes for tensor in kept.values()) > CACHE_BYTES:
                 kept.popitem(last=False)
         return made

@@ -299,7 +299,7 @@ def test_two_processes_equal_one(tmp_path):
     config = dataclasses.replace(config, model=dataclasses.replace(SMALL, drop_path_rate=0.0))
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, json; sys.path.insert(0, sys.argv[1]); from test_loop import run\n"
+        "import sys, json; sys.path.insert(0, sys.argv[1]); from tests.training.test_loop import run\n"
         "from taylorir.training.config import train_config_from_dict\n"
         "run(train_config_from_dict(json.loads(sys.argv[3])), out=sys.argv[2])\n"
     )
@@ -307,7 +307,7 @@ def test_two_processes_equal_one(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node=2",
          "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", str(script),
-         str(Path(__file__).parent), str(tmp_path / "two"), json.dumps(train_config_to_dict(config))],
+         str(Path(__file__).parents[2]), str(tmp_path / "two"), json.dumps(train_config_to_dict(config))],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -25,11 +25,14 @@ from taylorir.attention.kernels.torch_operator import (
     attend_by_definition,
     attend_in_graph,
     attend_small,
+    backend_of,
     cheaper_form,
     is_traced,
     needs_definition,
 )
 from taylorir.attention.reference import output_scale
+
+BACKENDS = ("auto", "torch", "cpp", "triton")
 
 
 def taylor_efficient(
@@ -51,7 +54,9 @@ def taylor_efficient(
         q, k, v, temperature, scale_output: as in :func:`taylorir.attention.taylor_direct`.
         regions: integer labels [..., N], broadcast over the batch axes, one for all heads; tokens attend
             within equal labels only (:eq:`eq-regions`).
-        backend: "torch"; "triton", kernels for GPUs; or "auto", triton for CUDA tensors where it can serve.
+        backend: "torch", plain PyTorch; "cpp", kernels for the CPU, built at first use; "triton", kernels for
+            GPUs; or "auto", the kernels of the tensors' device where they can serve. The variable
+            TAYLORIR_BACKEND says what "auto" is on the CPU.
 
     Returns:
         [..., H, N, d_v] of the dtype of q; sums are taken in float32 at least.
@@ -79,7 +84,7 @@ def taylor_attention(
         q, k, v, temperature, regions, scale_output: as in :func:`taylor_efficient`.
         crossover: the number of tokens from which the efficient form is taken, e.g. a measured one;
             default :func:`crossover_flops` of d.
-        backend: of the efficient form; the direct one runs in plain PyTorch, in blocks that are not stored.
+        backend: as in :func:`taylor_efficient`, for either form; "triton" has the efficient form only.
 
     Returns:
         [..., H, N, d_v] of the dtype of q.
@@ -132,8 +137,15 @@ def _attend(
 
         return taylor_efficient_triton(q, k, v, temperature, regions) * output_scale(k, scale_output)
     traced = is_traced(q, labels)
+    chosen = chosen if traced else backend_of(chosen, q)
     dtype = compute_dtype(q)
-    if not traced and labels is None and is_small(q, k) and cheaper_form(q, k, crossover) is DIRECT:
+    if (
+        chosen == "torch"
+        and not traced
+        and labels is None
+        and is_small(q, k)
+        and cheaper_form(q, k, crossover) is DIRECT
+    ):
         if type(temperature) is not float:  # which costs nothing, where a tensor would cost a call
             temperature = check_temperature(temperature, q, dtype)
         if q.dtype == dtype:
@@ -146,9 +158,9 @@ def _attend(
         queries = _with_one_batch_axis(queries, 1)
         labels = queries, queries if labels[1] is labels[0] else _with_one_batch_axis(keys, 1)
     if traced:
-        y = attend_in_graph(*one_batch, tau, labels, scale_output, crossover)
+        y = attend_in_graph(*one_batch, tau, labels, scale_output, crossover, chosen)
     else:
-        y = attend(cheaper_form(q, k, crossover), *one_batch, tau, labels, scale_output)
+        y = attend(cheaper_form(q, k, crossover, chosen), *one_batch, tau, labels, scale_output)
     return y if q.ndim == 4 else y[0] if q.ndim == 3 else y.unflatten(0, q.shape[:-3])
 
 
@@ -159,19 +171,21 @@ def _with_one_batch_axis(x: Tensor, others: int) -> Tensor:
 
 
 def _serving(backend: str, q: Tensor, k: Tensor, v: Tensor, crossover: float | None) -> str:
-    """The backend that serves: "torch" or "triton". Another one joins here and in :func:`_attend`.
+    """ "triton" where its kernels serve, else what is left to choose: "auto", "torch" or "cpp".
 
     "auto" is Triton for CUDA tensors that its kernels take, at any number of tokens: they are launched twice
     forward and four times backward, where the direct form in plain PyTorch needs several times as many
     launches. A crossover that is given is kept to.
 
     Raises:
-        ValueError: an unknown backend, or "triton" where its kernels cannot run.
+        ValueError: an unknown backend, or one that cannot run.
     """
-    if backend not in ("auto", "torch", "triton"):
-        raise ValueError(f"backend must be 'auto', 'torch' or 'triton', got {backend!r}")
-    if backend == "torch" or (backend == "auto" and q.device.type != "cuda"):
-        return "torch"
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    if backend == "cpp" and q.device.type != "cpu":
+        raise ValueError(f"backend 'cpp' is for tensors of the CPU, got q on {q.device}; use 'auto'")
+    if backend in ("torch", "cpp") or (backend == "auto" and q.device.type != "cuda"):
+        return backend
     from taylorir.attention.kernels import triton_operator
 
     if backend == "triton" and not triton_operator.is_available():

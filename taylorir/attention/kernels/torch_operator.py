@@ -12,7 +12,9 @@ Shape legend: q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; labels [B, N] an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from taylorir.attention.kernels import direct, efficient
+from taylorir.attention.kernels import cpp_build, cpp_operator, direct, efficient
 from taylorir.attention.kernels.checks import without_autocast
 from taylorir.attention.kernels.segments import (
     Execution,
@@ -39,11 +41,20 @@ Labels = tuple[Tensor, Tensor] | None
 
 
 class Form(NamedTuple):
-    """How numbers are computed: the passes of :mod:`efficient` or :mod:`direct`, and what they compute."""
+    """How numbers are computed.
+
+    Attributes:
+        forward, backward: the passes of :mod:`efficient`, :mod:`direct` or :mod:`cpp_operator`.
+        definition: what they compute.
+        arrange: how labels tell the passes who attends to whom.
+        labels: those of an arrangement of q and k.
+    """
 
     forward: Callable[..., list[Tensor]]
     backward: Callable[..., list[Tensor | None]]
     definition: Callable[..., Tensor]
+    arrange: Callable[[Tensor, Tensor, Labels, Execution], list[Segment] | Labels]
+    labels: Callable[[list[Segment] | Labels, Tensor, Tensor], Labels]
 
 
 def _direct_in_regions(q, k, v, *, temperature, regions: Labels, scale_output: bool) -> Tensor:
@@ -54,15 +65,58 @@ def _direct_in_regions(q, k, v, *, temperature, regions: Labels, scale_output: b
     return taylor_direct(q, k, v, temperature=temperature, mask=mask, scale_output=scale_output)
 
 
-DIRECT = Form(direct.forward, direct.backward, _direct_in_regions)
-EFFICIENT = Form(efficient.forward, efficient.backward, taylor_sums)
+def _in_segments(q: Tensor, k: Tensor, labels: Labels, execution: Execution) -> list[Segment]:
+    if labels is None:
+        return whole_windows(q.shape[0], q.shape[2], k.shape[2])
+    return execution.segments(*labels)
 
 
-def cheaper_form(q: Tensor, k: Tensor, crossover: float | None) -> Form:
-    """The efficient form where the harmonic mean of N and M is at least the crossover (None: N0 of d)."""
+def _as_labels(q: Tensor, k: Tensor, labels: Labels, execution: Execution) -> Labels:
+    return None if labels is None else cpp_operator.labels_of(*labels)
+
+
+def _unchanged(labels: Labels, q: Tensor, k: Tensor) -> Labels:
+    return labels
+
+
+def _in_cpp(efficient: bool, definition: Callable[..., Tensor]) -> Form:
+    passes = (partial(x, efficient=efficient) for x in (cpp_operator.forward, cpp_operator.backward))
+    return Form(*passes, definition, _as_labels, _unchanged)
+
+
+DIRECT = Form(direct.forward, direct.backward, _direct_in_regions, _in_segments, labels_of_segments)
+EFFICIENT = Form(efficient.forward, efficient.backward, taylor_sums, _in_segments, labels_of_segments)
+FORMS = {
+    "torch": (DIRECT, EFFICIENT),
+    "cpp": (_in_cpp(False, _direct_in_regions), _in_cpp(True, taylor_sums)),
+}
+
+
+def backend_of(backend: str, q: Tensor) -> str:
+    """Which of "torch" and "cpp" runs: "auto" is cpp on the CPU where it can be built, or TAYLORIR_BACKEND.
+
+    Raises:
+        ValueError: "cpp" where it cannot be built, or another name.
+    """
+    if backend == "auto":
+        backend = os.environ.get("TAYLORIR_BACKEND", "auto") if q.device.type == "cpu" else "torch"
+    followed = current_execution() is not None or (backend == "auto" and torch._C._len_torch_dispatch_stack())
+    if backend == "torch" or followed or q.numel() == 0:  # who counts operators is to see PyTorch's
+        return "torch"
+    if backend not in ("auto", "cpp"):
+        raise ValueError(f"TAYLORIR_BACKEND must be 'auto', 'torch' or 'cpp', got {backend!r}")
+    if cpp_build.load():
+        return "cpp"
+    if backend == "cpp":
+        raise ValueError("backend 'cpp' needs a C++ compiler (the log says what is missing); use 'auto'")
+    return "torch"
+
+
+def cheaper_form(q: Tensor, k: Tensor, crossover: float | None, backend: str = "torch") -> Form:
+    """The efficient form from the crossover on (None: N0 of d), which meets the harmonic mean of N and M."""
     queries, keys, d = q.shape[-2], k.shape[-2], q.shape[-1]
     at_least = d * d + d + 1 if crossover is None else crossover
-    return EFFICIENT if 2 * queries * keys >= at_least * (queries + keys) else DIRECT
+    return FORMS[backend][2 * queries * keys >= at_least * (queries + keys)]
 
 
 # --- at once --------------------------------------------------------------------------------------
@@ -73,14 +127,8 @@ def attend(
 ) -> Tensor:
     """Attention by a form; tensors as in the shape legend, tau of the dtype to compute in."""
     execution = current_execution() or Execution()
-    segments = _segments(q, k, labels, execution)
+    segments = form.arrange(q, k, labels, execution)
     return _Attention.apply(q, k, v, tau, form, segments, scale_output, execution)
-
-
-def _segments(q: Tensor, k: Tensor, labels: Labels, execution: Execution) -> list[Segment]:
-    if labels is None:
-        return whole_windows(q.shape[0], q.shape[2], k.shape[2])
-    return execution.segments(*labels)
 
 
 class _Attention(torch.autograd.Function):
@@ -100,7 +148,7 @@ class _Attention(torch.autograd.Function):
         if _to_be_differentiated(dy):
 
             def definition(q: Tensor, k: Tensor, v: Tensor, tau: Tensor) -> Tensor:
-                options = {"temperature": tau, "regions": labels_of_segments(ctx.how["segments"], q, k)}
+                options = {"temperature": tau, "regions": ctx.form.labels(ctx.how["segments"], q, k)}
                 return ctx.form.definition(q, k, v, **options, scale_output=ctx.scale_output)
 
             gradients = _gradients_by_definition(definition, saved[:4], needed, dy)
@@ -216,12 +264,19 @@ def _have_values(labels: Labels) -> bool:
 
 
 def attend_in_graph(
-    q: Tensor, k: Tensor, v: Tensor, tau: Tensor, labels: Labels, scale_output: bool, crossover: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tau: Tensor,
+    labels: Labels,
+    scale_output: bool,
+    crossover: float | None,
+    backend: str,
 ) -> Tensor:
     """Attention as one node of a graph, which chooses the form when it runs."""
     queries, keys = (None, None) if labels is None else labels
     crossover = None if crossover is None else float(crossover)
-    rest = queries, None if keys is queries else keys, scale_output, crossover
+    rest = queries, None if keys is queries else keys, scale_output, crossover, backend
     return taylor_attention_op(q, k, v, tau, *rest)[0]
 
 
@@ -235,16 +290,15 @@ def taylor_attention_op(
     key_labels: Tensor | None,
     scale_output: bool,
     crossover: float | None,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y [B, H, N, d_v]; y before it was rounded to the dtype of q, empty if it was not; 1 / b [B, H, N, 1].
 
     The labels of the keys are those of the queries if they are None.
     """
-    execution = Execution()
-    segments = _segments(q, k, _labels(query_labels, key_labels), execution)
-    how = {"segments": segments, "output_scale": output_scale(k, scale_output), "execution": execution}
+    form, how = _to_run(q, k, query_labels, key_labels, scale_output, crossover, backend)
     with without_autocast(q):
-        y, inverse, *_ = cheaper_form(q, k, crossover).forward(q, k, v, tau, **how)
+        y, inverse, *_ = form.forward(q, k, v, tau, **how)
     return (y, y.new_empty(0), inverse) if y.dtype == q.dtype else (y.to(q.dtype), y, inverse)
 
 
@@ -261,14 +315,30 @@ def taylor_attention_backward_op(
     key_labels: Tensor | None,
     scale_output: bool,
     crossover: float | None,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dv and dtau."""
-    execution = Execution()
-    segments = _segments(q, k, _labels(query_labels, key_labels), execution)
-    how = {"segments": segments, "output_scale": output_scale(k, scale_output), "execution": execution}
+    form, how = _to_run(q, k, query_labels, key_labels, scale_output, crossover, backend)
     with without_autocast(q):
-        form = cheaper_form(q, k, crossover)
         return tuple(form.backward(dy, q, k, v, tau, y, inverse, **how, needs_temperature=True))
+
+
+def _to_run(
+    q: Tensor,
+    k: Tensor,
+    query_labels: Tensor | None,
+    key_labels: Tensor | None,
+    scale_output: bool,
+    crossover: float | None,
+    backend: str,
+) -> tuple[Form, dict[str, object]]:
+    form, execution = cheaper_form(q, k, crossover, backend_of(backend, q)), Execution()
+    segments = form.arrange(q, k, _labels(query_labels, key_labels), execution)
+    return form, {
+        "segments": segments,
+        "output_scale": output_scale(k, scale_output),
+        "execution": execution,
+    }
 
 
 def _labels(queries: Tensor | None, keys: Tensor | None) -> Labels:
@@ -276,7 +346,7 @@ def _labels(queries: Tensor | None, keys: Tensor | None) -> Labels:
 
 
 @taylor_attention_op.register_fake
-def _(q, k, v, tau, query_labels, key_labels, scale_output, crossover):
+def _(q, k, v, tau, *_):
     y, inverse = output_memory(q, v, tau.dtype)
     return (y, y.new_empty(0), inverse) if y.dtype == q.dtype else (y.to(q.dtype), y, inverse)
 
@@ -287,7 +357,7 @@ def _(dy, q, k, v, tau, *_):
 
 
 def _save_for_backward(ctx, inputs, output):
-    *tensors, query_labels, key_labels, ctx.scale_output, ctx.crossover = inputs
+    *tensors, query_labels, key_labels, ctx.scale_output, ctx.crossover, ctx.backend = inputs
     rounded, exact, inverse = output
     y = rounded if rounded.dtype == inverse.dtype else exact
     ctx.save_for_backward(*tensors, y, inverse, query_labels, key_labels)
@@ -297,19 +367,19 @@ def _save_for_backward(ctx, inputs, output):
 
 def _backward(ctx, dy, *_):
     if dy is None:
-        return (None,) * 8
+        return (None,) * 9
     q, k, v, tau, y, inverse, query_labels, key_labels = ctx.saved_tensors
-    rest = query_labels, key_labels, ctx.scale_output, ctx.crossover
+    rest = query_labels, key_labels, ctx.scale_output, ctx.crossover, ctx.backend
     if not _to_be_differentiated(dy):
         gradients = taylor_attention_backward_op(dy, q, k, v, tau, y, inverse, *rest)
-        return *gradients, None, None, None, None
+        return *gradients, *(None,) * 5
     form, labels = cheaper_form(q, k, ctx.crossover), _labels(query_labels, key_labels)
 
     def definition(q: Tensor, k: Tensor, v: Tensor, tau: Tensor) -> Tensor:
         return attend_by_definition(form, q, k, v, tau, labels, ctx.scale_output)
 
     gradients = _gradients_by_definition(definition, (q, k, v, tau), ctx.needs_input_grad[:4], dy)
-    return *gradients, None, None, None, None
+    return *gradients, *(None,) * 5
 
 
 taylor_attention_op.register_autograd(_backward, setup_context=_save_for_backward)

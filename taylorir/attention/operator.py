@@ -82,8 +82,8 @@ def taylor_attention(
 
     Args:
         q, k, v, temperature, regions, scale_output: as in :func:`taylor_efficient`.
-        crossover: the number of tokens from which the efficient form is taken, e.g. a measured one;
-            default :func:`crossover_flops` of d.
+        crossover: the number of tokens from which the efficient form is taken; default: the measured one of
+            the C++ kernels, else :func:`crossover_flops` of d.
         backend: as in :func:`taylor_efficient`, for either form; "triton" has the efficient form only.
 
     Returns:

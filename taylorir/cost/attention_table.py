@@ -1,4 +1,4 @@
-"""TaylorShift attention against PyTorch's fused softmax attention: the table of speed and memory on a CPU.
+"""TaylorShift attention against fused softmax attention and its published form: speed and memory on a CPU.
 
 ``python -m taylorir.cost.attention_table`` prints it. All calls of a shape take turns on the same inputs, so
 that what else the machine does falls on each alike; a time is the median of the rounds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,14 +23,20 @@ from tqdm import tqdm
 
 from taylorir.attention import taylor_attention
 from taylorir.cost.allocations import AllocationTrace, record
+from taylorir.networks import taylor_efficient_published
 from taylorir.rows import provenance
 
 MIB = 2**20
+PEAK_SIDE = 1024
+"""Side of the matrices whose product measures the most operations a second."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of q, k and v, and what the project asks of the ratio SDPA's time / ours; None: no bar."""
+    """Shape of q, k and v, and what the project asks of the ratio SDPA's time / ours; None: no bar.
+
+    ``share_bar`` is asked of the share of the measured product peak that counted operations take forward.
+    """
 
     num_tokens: int
     num_heads: int
@@ -37,56 +44,103 @@ class Shape:
     windows: int = 1
     forward_bar: float | None = None
     backward_bar: float | None = None
+    share_bar: float | None = None
 
 
 SHAPES = (
-    Shape(2304, 6, 10, forward_bar=9, backward_bar=10),
-    Shape(2304, 12, 15, forward_bar=8, backward_bar=8),
-    Shape(2304, 6, 30, forward_bar=2.2, backward_bar=2.2),
+    Shape(2304, 6, 10, forward_bar=35, backward_bar=40, share_bar=0.3),
+    Shape(2304, 12, 15, forward_bar=20, backward_bar=22),
+    Shape(2304, 6, 30, forward_bar=6.5, backward_bar=7, share_bar=0.65),
     Shape(2304, 6, 30, windows=4),
-    Shape(9216, 6, 10, forward_bar=40, backward_bar=40),
-    Shape(9216, 6, 30, forward_bar=8, backward_bar=8),
+    Shape(9216, 6, 10, forward_bar=200, backward_bar=200),
+    Shape(9216, 6, 30, forward_bar=28, backward_bar=28),
+    Shape(64, 6, 10, windows=64, backward_bar=1),
+    Shape(64, 6, 30, windows=64, backward_bar=1),
+    Shape(256, 6, 10, windows=16, backward_bar=1),
+    Shape(256, 6, 30, windows=16, backward_bar=1),
     Shape(64, 6, 30, backward_bar=0.5),
-    Shape(64, 6, 30, windows=64, backward_bar=0.5),
     Shape(256, 6, 30, backward_bar=0.5),
-    Shape(256, 6, 30, windows=16, backward_bar=0.5),
 )
+PUBLISHED_SHAPES = tuple(
+    Shape(tokens, heads, width, forward_bar=15)
+    for tokens in (2304, 16384)
+    for heads, width in ((6, 10), (12, 15), (6, 30))
+)
+"""Where the form as its authors published it is timed too, forward; the bar is of its time / ours."""
+
 GROWTH_SHAPES = (Shape(2304, 6, 30), Shape(36864, 6, 30))
 
 
 def speed_rows(
-    shapes: Sequence[Shape] = SHAPES, *, rounds: int = 9, seconds: float = 0.5, seed: int = 0
+    shapes: Sequence[Shape] = SHAPES,
+    *,
+    against: str = "sdpa",
+    rounds: int = 9,
+    seconds: float = 0.5,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Time SDPA and TaylorShift by turns.
+    """Time TaylorShift and another attention by turns.
 
     Args:
         shapes: what to time, in float32.
+        against: "sdpa", PyTorch's fused softmax attention, or "published", TaylorShift as its authors
+            published it, forward only.
         rounds: times that each call is timed at least, after one that is not.
         seconds: time to go on for, so that calls of less than a millisecond get more rounds.
         seed: of the inputs.
 
     Returns:
         One row a shape and pass ("forward", "forward + backward"): median milliseconds with 20 % and 80 %
-        quantiles of both, ``ratio`` = SDPA's median / ours, its ``bar``, and the columns of provenance.
+        quantiles of both, ``ratio`` = the other's median / ours, its ``bar``, ``share``: the operations that
+        the definition counts (:func:`counted_operations`) over those that a product of large matrices makes
+        in our time, ``load``: processes that wanted to run beside this one, and the columns of provenance.
     """
+    other = {"sdpa": scaled_dot_product_attention, "published": taylor_efficient_published}[against]
     rows = []
-    for shape in tqdm(shapes, desc="speed", leave=False):
+    for shape in tqdm(shapes, desc=against, leave=False):
         q, k, v, gradient = _inputs(shape, seed)
+        passes = [("forward", shape.forward_bar)]
+        if against == "sdpa":
+            passes.append(("forward + backward", shape.backward_bar))
         calls = {
             (name, direction): _call(attention, direction, q, k, v, gradient)
-            for direction in ("forward", "forward + backward")
-            for name, attention in (("sdpa", scaled_dot_product_attention), ("taylor", taylor_attention))
+            for direction, _ in passes
+            for name, attention in ((against, other), ("taylor", taylor_attention))
         }
+        calls["peak", "forward"] = _large_product()
         times = _by_turns(calls, rounds, seconds)
-        for direction, bar in (("forward", shape.forward_bar), ("forward + backward", shape.backward_bar)):
-            sdpa, taylor = times["sdpa", direction], times["taylor", direction]
-            row = {**_columns(shape), "pass": direction}
-            for name, values in (("sdpa", sdpa), ("taylor", taylor)):
+        operations_a_second = 2 * PEAK_SIDE**3 / float(np.median(times["peak", "forward"]))
+        for direction, bar in passes:
+            theirs, ours = times[against, direction], times["taylor", direction]
+            row = {**_columns(shape), "pass": direction, "against": against}
+            for name, values in (("other", theirs), ("taylor", ours)):
                 low, median, high = np.quantile(values, (0.2, 0.5, 0.8)) * 1e3
                 row |= {f"{name}_ms": median, f"{name}_ms_q20": low, f"{name}_ms_q80": high}
-            ratio = float(np.median(sdpa) / np.median(taylor))
-            rows.append(row | {"ratio": ratio, "bar": bar, "rounds": len(sdpa)} | provenance(seed=seed))
+            ratio = float(np.median(theirs) / np.median(ours))
+            backward = direction != "forward"
+            possible = operations_a_second * float(np.median(ours))
+            row |= {"ratio": ratio, "bar": bar, "share": counted_operations(shape, backward) / possible}
+            row["share_bar"] = None if backward else shape.share_bar
+            rows.append(row | {"rounds": len(ours), "load": os.getloadavg()[0]} | provenance(seed=seed))
     return pd.DataFrame(rows)
+
+
+def counted_operations(shape: Shape, backward: bool) -> int:
+    """Multiplications and additions of the cheaper form: 2 of each for a feature and a column, or a weight.
+
+    Efficient: F (d + 1) products of the state and as many of the read-out, F = (d + 1) (d + 2) / 2; direct:
+    2 d + 1 a pair of tokens. The backward pass counts twice the forward, as for any product.
+    """
+    n = shape.head_dim + 1
+    features = n * (n + 1) // 2
+    products = min(2 * features * n, shape.num_tokens * (2 * n - 1))
+    tokens = shape.windows * shape.num_heads * shape.num_tokens
+    return 2 * products * tokens * (3 if backward else 1)
+
+
+def _large_product() -> Callable[[], object]:
+    a, b = torch.rand(2, PEAK_SIDE, PEAK_SIDE)
+    return lambda: a @ b
 
 
 def memory_rows(shapes: Sequence[Shape] = GROWTH_SHAPES, *, seed: int = 0) -> pd.DataFrame:
@@ -191,11 +245,17 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    speed = speed_rows(rounds=arguments.rounds)
+    speed = pd.concat(
+        [
+            speed_rows(SHAPES, rounds=arguments.rounds),
+            speed_rows(PUBLISHED_SHAPES, against="published", rounds=arguments.rounds),
+        ]
+    )
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         speed.to_csv(arguments.out, index=False, float_format="%.4g")
-    shown = ["windows", "num_heads", "num_tokens", "head_dim", "pass", "sdpa_ms", "taylor_ms", "ratio", "bar"]
+    shown = ["windows", "num_heads", "num_tokens", "head_dim", "pass", "against", "other_ms", "taylor_ms"]
+    shown += ["ratio", "bar", "share", "share_bar"]
     print(speed[shown].to_string(index=False, float_format="%.2f", na_rep=""))
     print(growth_rows()[["ms_2304", "ms_36864", "ratio", "bar"]].to_string(index=False, float_format="%.2f"))
     memory = memory_rows()

@@ -8,7 +8,10 @@ from torch.autograd.functional import hessian, hvp
 from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
 
 # by PyTorch itself, when forward mode asks it for decompositions
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("each_backend"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:DeprecationWarning"),
+]
 
 BATCH, HEADS, TOKENS, WIDTH = 2, 2, 5, 3
 LABELS = torch.tensor([[0, 1, 1, 0, 2], [3, 3, 3, 3, 3]])

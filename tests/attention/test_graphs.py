@@ -13,7 +13,10 @@ from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
 from taylorir.attention.kernels import torch_operator
 
 # by PyTorch's tracer
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("each_backend"),
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+]
 
 FORMS = pytest.mark.parametrize("crossover", [0.0, 1e9, None], ids=["efficient", "direct", "cheaper"])
 REGIONS = pytest.mark.parametrize("in_regions", [False, True], ids=["whole", "regions"])
@@ -59,7 +62,7 @@ def nodes(graph):
 def test_operators_are_registered_soundly(crossover, in_regions, dtype):
     q, k, v, tau = inputs(2, 9, dtype=dtype)
     tau = tau.to(torch.promote_types(dtype, torch.float32))
-    rest = (labels_of(2, 9) if in_regions else None, None, True, crossover)
+    rest = (labels_of(2, 9) if in_regions else None, None, True, crossover, "auto")
     leaves = [x.clone().requires_grad_() for x in (q, k, v, tau)]
     torch.library.opcheck(torch_operator.taylor_attention_op, (*leaves, *rest))
     y, exact, inverse = torch_operator.taylor_attention_op(q, k, v, tau, *rest)
@@ -179,7 +182,7 @@ def test_the_operator_under_vmap():
     labels = torch.stack((labels_of(2, 9), labels_of(2, 9, seed=1)))
 
     def attend(q, tau, labels):
-        return torch_operator.taylor_attention_op(q, k, v, tau, labels, None, False, None)[0]
+        return torch_operator.taylor_attention_op(q, k, v, tau, labels, None, False, None, "auto")[0]
 
     several, taus = torch.stack((q, k), 1), torch.stack((tau, 2 * tau))
     actual = torch.func.vmap(attend, (1, 0, 0))(several, taus, labels)

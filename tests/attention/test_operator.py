@@ -28,6 +28,8 @@ from taylorir.attention.reference import features, taylor_sums
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "taylorshift.safetensors")
 MIB = 2**20
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 
 def blocked_direct(q, k, v, **options):
     """The direct form as ``taylor_attention`` runs it."""
@@ -663,7 +665,9 @@ def test_other_orders_are_refused(order):
 
 @pytest.mark.parametrize("attention", [taylor_efficient, taylor_attention])
 def test_wrong_backend(attention, monkeypatch):
-    with pytest.raises(ValueError, match=r"backend must be 'auto', 'torch' or 'triton', got 'cuda'"):
+    with pytest.raises(
+        ValueError, match=r"backend must be one of 'auto', 'torch', 'cpp', 'triton', got 'cuda'"
+    ):
         attention(Q, Q, Q, backend="cuda")
     monkeypatch.setattr(triton_operator, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"backend 'triton' needs .* got q on cpu; use 'auto' or 'torch'"):

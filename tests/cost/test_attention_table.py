@@ -19,21 +19,26 @@ def test_a_row_for_each_pass():
     assert rows[["windows", "num_heads", "num_tokens", "head_dim"]].values.tolist() == [[2, 2, 20, 3]] * 2
     assert rows["bar"].tolist()[0] == 2.0 and pd.isna(rows["bar"][1])
     assert set(PROVENANCE_COLUMNS) <= set(rows)
-    for name in ("sdpa", "taylor"):
+    for name in ("other", "taylor"):
         assert (rows[f"{name}_ms_q20"] <= rows[f"{name}_ms"]).all()
         assert (rows[f"{name}_ms"] <= rows[f"{name}_ms_q80"]).all()
 
 
 def test_ratio_is_of_medians(monkeypatch):
-    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0]}
+    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0], "peak": [1.0, 4.0, 2.0]}
 
     def by_turns(calls, rounds, seconds):
         return {call: times[call[0]] for call in calls}
 
+    monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
+
     monkeypatch.setattr(attention_benchmark, "_by_turns", by_turns)
     rows = speed_rows([SMALL])
     assert rows["ratio"].tolist() == [2.0, 2.0]
-    assert rows["sdpa_ms"].tolist() == [6000.0, 6000.0]
+    assert rows["other_ms"].tolist() == [6000.0, 6000.0]
+    # 2 windows, 2 heads, 20 tokens, of 2 x 10 features x 4 columns; 1000 products in 2 seconds
+    forward = 2 * (2 * 2 * 20) * (2 * 10 * 4) / (2 * 1000 / 2 * 3)
+    assert rows["share"].tolist() == pytest.approx([forward, 3 * forward])
 
 
 def test_calls_take_turns():
@@ -63,7 +68,8 @@ def test_wrong_rounds_are_named(rounds, monkeypatch, capsys):
 
 def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
-    monkeypatch.setattr(attention_benchmark.speed_rows, "__defaults__", ((SMALL,),))
+    monkeypatch.setattr(attention_benchmark, "PUBLISHED_SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
     monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
     monkeypatch.setattr(attention_benchmark.memory_rows, "__defaults__", ((SMALL,),))
     monkeypatch.setattr(
@@ -72,6 +78,6 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     threads = torch.get_num_threads()
     attention_benchmark.main()
     assert torch.get_num_threads() == threads
-    assert len(pd.read_csv(tmp_path / "a" / "b.csv")) == 2
+    assert pd.read_csv(tmp_path / "a" / "b.csv").against.tolist() == ["sdpa", "sdpa", "published"]
     printed = capsys.readouterr().out
     assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

@@ -26,6 +26,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from taylorir.attention.kernels import cpp_build, cpp_operator, direct, efficient
 from taylorir.attention.kernels.checks import without_autocast
+from taylorir.attention.kernels.crossovers import measured_crossover
 from taylorir.attention.kernels.segments import (
     Execution,
     Segment,
@@ -98,13 +99,12 @@ def backend_of(backend: str, q: Tensor) -> str:
     Raises:
         ValueError: "cpp" where it cannot be built, or another name.
     """
-    if backend == "auto":
-        backend = os.environ.get("TAYLORIR_BACKEND", "auto") if q.device.type == "cpu" else "torch"
-    followed = current_execution() is not None or (backend == "auto" and torch._C._len_torch_dispatch_stack())
-    if backend == "torch" or followed or q.numel() == 0:  # who counts operators is to see PyTorch's
-        return "torch"
-    if backend not in ("auto", "cpp"):
-        raise ValueError(f"TAYLORIR_BACKEND must be 'auto', 'torch' or 'cpp', got {backend!r}")
+    if backend == "auto" and not (q.device.type != "cpu" or torch._C._len_torch_dispatch_stack()):
+        backend = os.environ.get("TAYLORIR_BACKEND", "cpp or torch")
+    if backend in ("auto", "torch") or current_execution() is not None or q.numel() == 0:
+        return "torch"  # who counts operators is to see PyTorch's
+    if backend not in ("cpp or torch", "cpp"):
+        raise ValueError(f"TAYLORIR_BACKEND must be 'torch' or 'cpp', got {backend!r}")
     if cpp_build.load():
         return "cpp"
     if backend == "cpp":
@@ -113,10 +113,14 @@ def backend_of(backend: str, q: Tensor) -> str:
 
 
 def cheaper_form(q: Tensor, k: Tensor, crossover: float | None, backend: str = "torch") -> Form:
-    """The efficient form from the crossover on (None: N0 of d), which meets the harmonic mean of N and M."""
+    """The efficient form from the crossover on, which meets the harmonic mean of N and M.
+
+    None is N0 of d, or what was measured for the C++ kernels.
+    """
     queries, keys, d = q.shape[-2], k.shape[-2], q.shape[-1]
-    at_least = d * d + d + 1 if crossover is None else crossover
-    return FORMS[backend][2 * queries * keys >= at_least * (queries + keys)]
+    if crossover is None:
+        crossover = measured_crossover(d) if backend == "cpp" else d * d + d + 1
+    return FORMS[backend][2 * queries * keys >= crossover * (queries + keys)]
 
 
 # --- at once --------------------------------------------------------------------------------------
@@ -290,7 +294,7 @@ def taylor_attention_op(
     key_labels: Tensor | None,
     scale_output: bool,
     crossover: float | None,
-    backend: str,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y [B, H, N, d_v]; y before it was rounded to the dtype of q, empty if it was not; 1 / b [B, H, N, 1].
 
@@ -315,7 +319,7 @@ def taylor_attention_backward_op(
     key_labels: Tensor | None,
     scale_output: bool,
     crossover: float | None,
-    backend: str,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dq, dk, dv and dtau."""
     form, how = _to_run(q, k, query_labels, key_labels, scale_output, crossover, backend)

@@ -46,7 +46,7 @@ inline void product_tile(int64_t K, const T* a, int64_t a_step, const T* x, int6
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[m][v] = ADD ? at(out + m * out_step + v * W<T>) : vec<T>{};
+    for (int v = 0; v < V; ++v) sum[m][v] = vec<T>{};
   for (int64_t k = 0; k < K; ++k, a += a_step, x += x_step) {
     vec<T> column[V];
 #pragma GCC unroll 4
@@ -59,7 +59,10 @@ inline void product_tile(int64_t K, const T* a, int64_t a_step, const T* x, int6
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) at(out + m * out_step + v * W<T>) = sum[m][v];
+    for (int v = 0; v < V; ++v) {
+      vec<T>& to = at(out + m * out_step + v * W<T>);
+      to = ADD ? to + sum[m][v] : sum[m][v];  // sums of sums err less than one long sum
+    }
 }
 
 template <bool ADD, int64_t ROW, int V, int M, typename T>

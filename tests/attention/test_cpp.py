@@ -1,0 +1,169 @@
+"""What is the C++ kernels' own: any layout, threads, precision, the build, the measured crossover."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention, taylor_direct, taylor_efficient
+from taylorir.attention.kernels import cpp_build, torch_operator
+from taylorir.attention.kernels.crossovers import measured_crossover
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECT, EFFICIENT = 10**9, 0
+
+needs_kernels = pytest.mark.skipif(not cpp_build.load(), reason="no C++ compiler")
+
+
+def inputs(*shape, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v, dy = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(4))
+    return [x.to(dtype).requires_grad_() for x in (q, k, v)], dy.to(dtype)
+
+
+def results(x, dy, **options):
+    y = taylor_attention(*x, **options)
+    return y.detach(), *torch.autograd.grad(y, x, dy)
+
+
+@needs_kernels
+@pytest.mark.parametrize("crossover", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
+@pytest.mark.parametrize("layout", ["heads last", "numbers apart", "every second token"])
+def test_any_layout(crossover, layout):
+    x, dy = inputs(2, 3, 70, 5)
+    expected = results(x, dy, crossover=crossover, backend="cpp")
+    laid = {
+        "heads last": lambda t: t.detach().transpose(1, 2).contiguous().transpose(1, 2),
+        "numbers apart": lambda t: t.detach().mT.contiguous().mT,
+        "every second token": lambda t: t.detach().repeat_interleave(2, -2)[..., ::2, :],
+    }[layout]
+    x, dy = [laid(t).requires_grad_() for t in x], laid(dy)
+    torch.testing.assert_close(
+        results(x, dy, crossover=crossover, backend="cpp"), expected, rtol=0, atol=1e-15
+    )
+
+
+@needs_kernels
+@pytest.mark.parametrize("tokens", [600, 1500])
+def test_threads_share_a_window_and_repeat_themselves(tokens):
+    """Fewer heads than threads: their tokens are cut into parts, and the parts' sums added in one order."""
+    x, dy = inputs(1, 1, tokens, 6)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = results(x, dy, crossover=EFFICIENT, backend="cpp")
+        torch.set_num_threads(2)
+        both = results(x, dy, crossover=EFFICIENT, backend="cpp")
+        again = results(x, dy, crossover=EFFICIENT, backend="cpp")
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-13)
+    assert all(torch.equal(a, b) for a, b in zip(both, again, strict=True))
+
+
+@needs_kernels
+@pytest.mark.parametrize("d", [10, 30, 64])
+@pytest.mark.parametrize("crossover", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
+def test_float32_errs_no_more_than_plain_pytorch(d, crossover):
+    x, dy = inputs(1, 4, 700, d)
+    truth = results(x, dy, crossover=crossover, backend="torch")
+    x, dy = [t.detach().float().requires_grad_() for t in x], dy.float()
+    errors = {
+        backend: [
+            float((a - b).norm() / b.norm())
+            for a, b in zip(results(x, dy, crossover=crossover, backend=backend), truth, strict=True)
+        ]
+        for backend in ("cpp", "torch")
+    }
+    rounded = 2**-24  # of the inputs, which both forms have
+    for ours, theirs in zip(errors["cpp"], errors["torch"], strict=True):
+        assert ours <= 1.1 * theirs + rounded
+
+
+def test_without_a_compiler_plain_pytorch_serves_and_says_so_once(tmp_path):
+    code = """
+import logging, torch
+logging.basicConfig(format="%(message)s")
+from taylorir.attention import taylor_attention, taylor_direct
+x = torch.randn(3, 1, 2, 40, 4, dtype=torch.float64)
+for _ in range(2):
+    torch.testing.assert_close(taylor_attention(*x), taylor_direct(*x), rtol=0, atol=1e-12)
+try:
+    taylor_attention(*x, backend="cpp")
+except ValueError as error:
+    print(error)
+"""
+    environment = os.environ | {"CXX": "no-such-compiler", "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    environment.pop("TAYLORIR_BACKEND", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("plain PyTorch serves: no C++ compiler: no-such-compiler") == 1
+    assert "backend 'cpp' needs a C++ compiler" in done.stdout
+
+
+def test_a_wrong_name_of_the_variable_is_named(monkeypatch):
+    monkeypatch.setenv("TAYLORIR_BACKEND", "fast")
+    with pytest.raises(ValueError, match="TAYLORIR_BACKEND must be 'torch' or 'cpp', got 'fast'"):
+        taylor_efficient(*torch.zeros(3, 1, 4, 2))
+
+
+@needs_kernels
+def test_a_build_that_was_killed_is_made_anew(tmp_path, monkeypatch, caplog):
+    made = []
+
+    def load(name, sources, *, build_directory, **options):
+        made.append(Path(build_directory))
+        (made[-1] / f"{name}.so").write_bytes(b"")
+
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr("torch.utils.cpp_extension.load", load)
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
+    with caplog.at_level(logging.WARNING):
+        library = cpp_build.build()
+        library.unlink()
+        (made[0] / "lock").touch()  # what torch's loader would wait for
+        assert cpp_build.build() == library and library.is_file()
+        cpp_build.build()
+    assert len(made) == 2 and not (made[1] / "lock").exists()
+    assert [record.message.split(",")[0] for record in caplog.records] == [
+        "building the C++ kernels of attention"
+    ] * 2
+
+
+def test_the_crossover_is_read_from_a_table(tmp_path, monkeypatch):
+    table = tmp_path / "crossovers.csv"
+    table.write_text("head_dim,num_tokens\n16,400\n4,10\n", encoding="utf-8")
+    monkeypatch.setenv("TAYLORIR_CROSSOVERS", str(table))
+    assert measured_crossover(4) == 10
+    assert measured_crossover(8) == pytest.approx((10 * 400) ** 0.5)  # 8 is half way from 4 to 16
+    assert measured_crossover(2) == pytest.approx(10 * 7 / 21)
+    assert measured_crossover(32) == pytest.approx(400 * 1057 / 273)
+    q = torch.zeros(1, 1, 399, 16)
+    forms = torch_operator.FORMS["cpp"]
+    assert torch_operator.cheaper_form(q, q, None, "cpp") is forms[0]
+    assert torch_operator.cheaper_form(q, torch.zeros(1, 1, 402, 16), None, "cpp") is forms[1]
+    assert torch_operator.cheaper_form(q, q, None) is torch_operator.EFFICIENT  # N0 of 16 is 273
+
+
+def test_the_table_in_use_has_the_networks_widths_below_the_counted_crossover():
+    assert CROSSOVERS.is_file()
+    for d in (10, 15, 30):
+        assert (d + 1) * (d + 2) / 2 < measured_crossover(d) < crossover_flops(d)
+
+
+@needs_kernels
+def test_labels_without_partners():
+    """Queries of a label that no key has get 0; keys that no query has get no gradient."""
+    x, dy = inputs(1, 2, 6, 3)
+    queries, keys = torch.tensor([[0, 0, 1, 1, 2, 2]]), torch.tensor([[1, 3, 1, 0, 3, 0]])
+    for crossover in (DIRECT, EFFICIENT):
+        y, dq, dk, dv = results(x, dy, regions=(queries, keys), crossover=crossover, backend="cpp")
+        mask = queries[..., None, :, None] == keys[..., None, None, :]
+        torch.testing.assert_close(y, taylor_direct(*x, mask=mask).detach(), rtol=0, atol=1e-14)
+        assert not y[:, :, 4:].any() and not dq[:, :, 4:].any()
+        assert not dk[:, :, [1, 4]].any() and not dv[:, :, [1, 4]].any() and dv[:, :, 0].any()

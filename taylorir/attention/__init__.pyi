@@ -1,4 +1,4 @@
-from .kernels.crossovers import CROSSOVERS as CROSSOVERS
+from .kernels.forms import CROSSOVERS as CROSSOVERS
 from .operator import (
     crossover_flops as crossover_flops,
     crossover_memory as crossover_memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from taylorir.attention.kernels.cpp_build import build
+from taylorir.attention.kernels.cpp_operator import build
 
 
 def main() -> None:

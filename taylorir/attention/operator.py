@@ -19,14 +19,12 @@ from taylorir.attention.kernels.checks import (
     compute_dtype,
 )
 from taylorir.attention.kernels.direct import is_small
+from taylorir.attention.kernels.forms import DIRECT, backend_of, cheaper_form
 from taylorir.attention.kernels.torch_operator import (
-    DIRECT,
     attend,
     attend_by_definition,
     attend_in_graph,
     attend_small,
-    backend_of,
-    cheaper_form,
     is_traced,
     needs_definition,
 )

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention, taylor_direct, taylor_efficient
-from taylorir.attention.kernels import cpp_build, torch_operator
-from taylorir.attention.kernels.crossovers import measured_crossover
+from taylorir.attention.kernels import cpp_operator, forms as chosen
+from taylorir.attention.kernels.forms import measured_crossover
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECT, EFFICIENT = 10**9, 0
 
-needs_kernels = pytest.mark.skipif(not cpp_build.load(), reason="no C++ compiler")
+needs_kernels = pytest.mark.skipif(not cpp_operator.load(), reason="no C++ compiler")
 
 
 def inputs(*shape, dtype=torch.float64, seed=0):
@@ -124,11 +124,11 @@ def test_a_build_that_was_killed_is_made_anew(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("torch.utils.cpp_extension.load", load)
     monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
     with caplog.at_level(logging.WARNING):
-        library = cpp_build.build()
+        library = cpp_operator.build()
         library.unlink()
         (made[0] / "lock").touch()  # what torch's loader would wait for
-        assert cpp_build.build() == library and library.is_file()
-        cpp_build.build()
+        assert cpp_operator.build() == library and library.is_file()
+        cpp_operator.build()
     assert len(made) == 2 and not (made[1] / "lock").exists()
     assert [record.message.split(",")[0] for record in caplog.records] == [
         "building the C++ kernels of attention"
@@ -144,10 +144,10 @@ def test_the_crossover_is_read_from_a_table(tmp_path, monkeypatch):
     assert measured_crossover(2) == pytest.approx(10 * 7 / 21)
     assert measured_crossover(32) == pytest.approx(400 * 1057 / 273)
     q = torch.zeros(1, 1, 399, 16)
-    forms = torch_operator.FORMS["cpp"]
-    assert torch_operator.cheaper_form(q, q, None, "cpp") is forms[0]
-    assert torch_operator.cheaper_form(q, torch.zeros(1, 1, 402, 16), None, "cpp") is forms[1]
-    assert torch_operator.cheaper_form(q, q, None) is torch_operator.EFFICIENT  # N0 of 16 is 273
+    forms = chosen.FORMS["cpp"]
+    assert chosen.cheaper_form(q, q, None, "cpp") is forms[0]
+    assert chosen.cheaper_form(q, torch.zeros(1, 1, 402, 16), None, "cpp") is forms[1]
+    assert chosen.cheaper_form(q, q, None) is chosen.EFFICIENT  # N0 of 16 is 273
 
 
 def test_the_table_in_use_has_the_networks_widths_below_the_counted_crossover():

@@ -1,17 +1,99 @@
 """The forms in C++ for the CPU (``cpp/``): features and weights never leave the processor's first cache.
 
-Built at first use (:mod:`taylorir.attention.kernels.cpp_build`); they compute what :mod:`efficient` and
-:mod:`direct` compute, and save the same.
+They compute what :mod:`efficient` and :mod:`direct` compute, and save the same. They are built once for this
+processor by torch's own loader of extensions into its cache (``TORCH_EXTENSIONS_DIR``), under a name that
+stands for their source, the compiler's options, torch and the processor: nothing stale is ever loaded.
 
 Shape legend: q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; labels [B, N] and [B, M]; tau [H]
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from taylorir.attention.kernels.segments import output_memory
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).with_name("cpp")
+OPTIONS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+
+
+@functools.cache
+def load() -> bool:
+    """Whether the operators ``taylorir_cpp::forward`` and ``::backward`` are there, built if need be.
+
+    Says in one line of the log that it builds, or why it cannot; tries once a process.
+    """
+    try:
+        build()
+    except (OSError, RuntimeError, ImportError, subprocess.CalledProcessError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logger.warning("the C++ kernels cannot be built, plain PyTorch serves: %s", reason[0])
+        return False
+    return True
+
+
+def build(*, verbose: bool = False) -> Path:
+    """Build the kernels unless the cache has them, load them, and return the library's path.
+
+    Raises:
+        RuntimeError: no compiler, or one that fails.
+        OSError: a cache that cannot be written to.
+    """
+    from torch.utils import cpp_extension
+
+    name = f"taylorir_cpp_{_fingerprint()}"
+    folder = Path(cpp_extension._get_build_directory(name, verbose=False))
+    library = folder / f"{name}.so"
+    with FileLock(folder / "taylorir.lock"):
+        if not library.is_file():
+            if shutil.which(compiler := cpp_extension.get_cxx_compiler()) is None:
+                raise RuntimeError(f"no C++ compiler: {compiler} is not on the path")
+            logger.warning("building the C++ kernels of attention, once, in about half a minute: %s", folder)
+            parts = folder / "parts"
+            shutil.rmtree(parts, ignore_errors=True)  # of a build that was killed, and its lock
+            parts.mkdir()
+            cpp_extension.load(
+                name,
+                [str(SOURCES / "operator.cpp")],
+                extra_cflags=list(OPTIONS),
+                extra_ldflags=["-fopenmp"],
+                build_directory=str(parts),
+                is_python_module=False,
+                verbose=verbose,
+            )
+            os.replace(parts / library.name, library)
+    torch.ops.load_library(str(library))
+    return library
+
+
+def _fingerprint() -> str:
+    """Of all that the library's code depends on."""
+    parts = [torch.__version__, *OPTIONS, sys.platform, platform.machine(), _processor()]
+    parts += [path.read_text(encoding="utf-8") for path in sorted(SOURCES.iterdir()) if path.is_file()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _processor() -> str:
+    """What ``-march=native`` looks at: the instruction sets, where the system names them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def labels_of(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

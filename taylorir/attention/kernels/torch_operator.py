@@ -12,10 +12,7 @@ Shape legend: q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; labels [B, N] an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,104 +21,15 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from taylorir.attention.kernels import cpp_build, cpp_operator, direct, efficient
+from taylorir.attention.kernels import direct
 from taylorir.attention.kernels.checks import without_autocast
-from taylorir.attention.kernels.crossovers import measured_crossover
+from taylorir.attention.kernels.forms import DIRECT, Form, Labels, backend_of, cheaper_form
 from taylorir.attention.kernels.segments import (
     Execution,
-    Segment,
     current_execution,
-    labels_of_segments,
     output_memory,
-    whole_windows,
 )
-from taylorir.attention.reference import output_scale, taylor_direct, taylor_sums
-
-Labels = tuple[Tensor, Tensor] | None
-"""Of the queries and of the keys; one object where both are the same tokens."""
-
-
-class Form(NamedTuple):
-    """How numbers are computed.
-
-    Attributes:
-        forward, backward: the passes of :mod:`efficient`, :mod:`direct` or :mod:`cpp_operator`.
-        definition: what they compute.
-        arrange: how labels tell the passes who attends to whom.
-        labels: those of an arrangement of q and k.
-    """
-
-    forward: Callable[..., list[Tensor]]
-    backward: Callable[..., list[Tensor | None]]
-    definition: Callable[..., Tensor]
-    arrange: Callable[[Tensor, Tensor, Labels, Execution], list[Segment] | Labels]
-    labels: Callable[[list[Segment] | Labels, Tensor, Tensor], Labels]
-
-
-def _direct_in_regions(q, k, v, *, temperature, regions: Labels, scale_output: bool) -> Tensor:
-    """:func:`taylor_direct` with labels as a mask, which asks for no value of theirs."""
-    mask = None
-    if regions is not None:
-        mask = regions[0][..., None, :, None] == regions[1][..., None, None, :]
-    return taylor_direct(q, k, v, temperature=temperature, mask=mask, scale_output=scale_output)
-
-
-def _in_segments(q: Tensor, k: Tensor, labels: Labels, execution: Execution) -> list[Segment]:
-    if labels is None:
-        return whole_windows(q.shape[0], q.shape[2], k.shape[2])
-    return execution.segments(*labels)
-
-
-def _as_labels(q: Tensor, k: Tensor, labels: Labels, execution: Execution) -> Labels:
-    return None if labels is None else cpp_operator.labels_of(*labels)
-
-
-def _unchanged(labels: Labels, q: Tensor, k: Tensor) -> Labels:
-    return labels
-
-
-def _in_cpp(efficient: bool, definition: Callable[..., Tensor]) -> Form:
-    passes = (partial(x, efficient=efficient) for x in (cpp_operator.forward, cpp_operator.backward))
-    return Form(*passes, definition, _as_labels, _unchanged)
-
-
-DIRECT = Form(direct.forward, direct.backward, _direct_in_regions, _in_segments, labels_of_segments)
-EFFICIENT = Form(efficient.forward, efficient.backward, taylor_sums, _in_segments, labels_of_segments)
-FORMS = {
-    "torch": (DIRECT, EFFICIENT),
-    "cpp": (_in_cpp(False, _direct_in_regions), _in_cpp(True, taylor_sums)),
-}
-
-
-def backend_of(backend: str, q: Tensor) -> str:
-    """Which of "torch" and "cpp" runs: "auto" is cpp on the CPU where it can be built, or TAYLORIR_BACKEND.
-
-    Raises:
-        ValueError: "cpp" where it cannot be built, or another name.
-    """
-    if backend == "auto" and not (q.device.type != "cpu" or torch._C._len_torch_dispatch_stack()):
-        backend = os.environ.get("TAYLORIR_BACKEND", "cpp or torch")
-    if backend in ("auto", "torch") or current_execution() is not None or q.numel() == 0:
-        return "torch"  # who counts operators is to see PyTorch's
-    if backend not in ("cpp or torch", "cpp"):
-        raise ValueError(f"TAYLORIR_BACKEND must be 'torch' or 'cpp', got {backend!r}")
-    if cpp_build.load():
-        return "cpp"
-    if backend == "cpp":
-        raise ValueError("backend 'cpp' needs a C++ compiler (the log says what is missing); use 'auto'")
-    return "torch"
-
-
-def cheaper_form(q: Tensor, k: Tensor, crossover: float | None, backend: str = "torch") -> Form:
-    """The efficient form from the crossover on, which meets the harmonic mean of N and M.
-
-    None is N0 of d, or what was measured for the C++ kernels.
-    """
-    queries, keys, d = q.shape[-2], k.shape[-2], q.shape[-1]
-    if crossover is None:
-        crossover = measured_crossover(d) if backend == "cpp" else d * d + d + 1
-    return FORMS[backend][2 * queries * keys >= crossover * (queries + keys)]
-
+from taylorir.attention.reference import output_scale, taylor_direct
 
 # --- at once --------------------------------------------------------------------------------------
 

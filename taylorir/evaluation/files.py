@@ -115,6 +115,7 @@ def upscale_file(
     del parts
     if used != precision:
         notes.append(f"{precision} gives NaN or infinity; computed in {used}")
+    give_back_freed()
     if alpha is not None:
         result[..., -1] = imresize(alpha, float(upscale))
     give_back_freed()

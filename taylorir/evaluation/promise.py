@@ -14,7 +14,7 @@ from taylorir.evaluation.memory_limit import available_memory, give_back_freed, 
 
 READING = 31  # bytes a pixel at most, of 16-bit RGBA; JPEG takes half
 _BLEEDING = (576, 80)  # side of what bleed_colours fills at once, and bytes for each of its pixels
-_RESIZING = (2_000_000, 40)  # values that imresize makes at once, and bytes for each
+_RESIZING = (2_000_000, 72)  # values that imresize makes at once, and bytes for each
 _WEBP = 50  # bytes a pixel: lossless WebP keeps tables many times as large as the picture
 _PILLOW = 4  # bytes a pixel of its copy of two and three channels; one and four it takes as they are
 _CODE = 8 * 2**20  # of the libraries of the formats, which are loaded at first use

@@ -139,3 +139,36 @@ def test_half_precision_falls_back_and_says_so(tmp_path):
     with pytest.raises(ValueError, match="the network returns NaN or infinity in float32"):
         upscale_file(broken, tmp_path / "in.png", tmp_path / "o.png", precision="bfloat16", **options)
     assert not (tmp_path / "o.png").exists()
+
+
+CONTAINED = """
+import sys
+from pathlib import Path
+from taylorir.cli.main import main
+from taylorir.evaluation import memory_limit
+memory_limit._CGROUPS, memory_limit._OWN_CGROUPS = Path(sys.argv[1]), Path(sys.argv[1]) / "own"
+main(sys.argv[2:])
+"""
+
+
+@needs_linux
+def test_a_default_run_stays_within_its_container(tmp_path, model):
+    """The limit is read from files like a container's; the kernel does not enforce it here."""
+    limit = 600_000_000
+    for name, content in (
+        ("own", "0::/"),
+        ("memory.max", f"{limit}"),
+        ("memory.current", "280000000"),  # about what Python and torch hold
+        ("memory.stat", "inactive_file 0"),
+    ):
+        (tmp_path / name).write_text(f"{content}\n")
+    write_image(tmp_path / "in.png", smooth(600, 800, 3))
+    command = [sys.executable, "-c", CONTAINED, str(tmp_path), "upscale", str(tmp_path / "in.png")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, str(tmp_path / "out.png"), "--model", str(model), "--quiet"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert 320 < peak_mib(done) <= limit / 2**20

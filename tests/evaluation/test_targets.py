@@ -89,3 +89,9 @@ def test_targets_that_cannot_be(picture):
     (folder / "same.png").hardlink_to(picture)
     with pytest.raises(ValueError, match="is the picture itself"):
         check_target(picture, folder / "same.png")
+
+
+@pytest.mark.parametrize("length", [231, 255])
+def test_the_longest_names_are_written(picture, length):
+    target = picture.parent / ("x" * (length - 4) + ".png")
+    assert upscale_file("bicubic", picture, target, upscale=2) == [] and target.is_file()

@@ -366,6 +366,17 @@ def test_blocked_direct_saves_no_weights(tokens):
     assert sum(found.values()) <= q.nbytes + k.nbytes + v.nbytes + y.nbytes + three_a_token + 1024
 
 
+def test_a_small_window_holds_its_weights_once_forward_and_twice_backward():
+    q, k, v = random_inputs(1, 6, 256, 30, dtype=torch.float32, requires_grad=True)
+    probe, weights = torch.randn_like(v), 6 * 256 * 256 * 4
+    with PeakMemory() as forward:
+        y = taylor_attention(q, k, v, backend="torch")
+    with PeakMemory() as backward:
+        torch.autograd.grad(y, (q, k, v), probe)
+    assert weights < forward.peak < 2 * weights
+    assert 2 * weights < backward.peak < 3.5 * weights  # with a dozen tensors like q, 0.12 weights each
+
+
 @pytest.mark.parametrize("with_regions", [False, True], ids=["whole", "regions"])
 def test_operations_are_those_of_symmetric_features(with_regions):
     tokens, d = 200, 10

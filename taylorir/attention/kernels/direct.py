@@ -168,7 +168,7 @@ def small_forward(
     queries, keys = units.mul_(inverse).flatten(1, -3).unbind()
     one = units.new_ones(())
     scores = torch.baddbmm(one, keys.mT, queries if tau is None else _times(queries, tau), alpha=factor)
-    weights = torch.addcmul(one, scores, scores)
+    weights = torch.addcmul(one, scores, scores, out=scores)  # in their memory
     b = weights.sum(1, keepdim=True)
     y = torch.bmm(v.flatten(0, -3).mT, weights).div_(b)
     if output_scale != 1:
@@ -201,7 +201,7 @@ def small_backward(
         da.mul_(output_scale)
     scores = torch.baddbmm(one, keys.mT, queries, alpha=factor)
     dscores = torch.baddbmm(minus_db, v.flatten(0, -3), da, beta=-2, alpha=2).mul_(scores)
-    weights = torch.addcmul(one, scores, scores)
+    weights = torch.addcmul(one, scores, scores, out=scores)  # in their memory
     dv = torch.bmm(da, weights.mT).mT.view(dy.shape)
     dunits = torch.empty_like(units)
     dqueries, dkeys = dunits.flatten(1, -3).unbind()

@@ -58,7 +58,7 @@ class NamedImage:
     image: np.ndarray
 
 
-def data_root(root: str | os.PathLike | None = None) -> Path | None:
+def data_root(root: str | os.PathLike[str] | None = None) -> Path | None:
     """The data root: the argument, else the variable TAYLORIR_DATA, else None.
 
     Raises:
@@ -72,7 +72,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path | None:
     return Path(chosen)
 
 
-def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
+def image_files(name: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
     """The files of a set, sorted by name.
 
     Args:
@@ -100,14 +100,14 @@ def image_files(name: str, root: str | os.PathLike | None = None) -> list[Path]:
     return files
 
 
-def iterate_images(name: str, root: str | os.PathLike | None = None) -> Iterator[NamedImage]:
+def iterate_images(name: str, root: str | os.PathLike[str] | None = None) -> Iterator[NamedImage]:
     """Like :func:`load_images`, one image in memory at a time (for sets as large as DIV2K)."""
     files = image_files(name, root)
     for stem, file in zip(SAMPLE_SETS.get(name, [file.stem for file in files]), files, strict=True):
         yield NamedImage(stem, read_image(file))
 
 
-def load_images(name: str, root: str | os.PathLike | None = None) -> list[NamedImage]:
+def load_images(name: str, root: str | os.PathLike[str] | None = None) -> list[NamedImage]:
     """All images of a set.
 
     Args:

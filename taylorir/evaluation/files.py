@@ -33,8 +33,8 @@ WIDER = {"float16": ("float16", "bfloat16", "float32"), "bfloat16": ("bfloat16",
 
 def upscale_file(
     model: nn.Module | str,
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     upscale: int | None = None,
     tile: int | str | None = "auto",

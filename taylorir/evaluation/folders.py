@@ -13,8 +13,8 @@ from taylorir.rows import is_out_of_memory, one_line
 
 
 def upscale_folder(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     upscale_one: Callable[[Path, Path], list[str]],
     *,
     suffix: str = ".png",

@@ -21,7 +21,7 @@ def evaluate(
     dataset: str | Iterable[NamedImage],
     upscale: int | None = None,
     *,
-    data_root: str | os.PathLike | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     name: str | None = None,
     tile: int | str | None = None,
     overlap: int | None = None,

@@ -25,7 +25,7 @@ class NonFiniteError(ValueError):
     """A network returned NaN or infinity; clipped to 8 bits that would be a black picture."""
 
 
-def load_model(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module | str:
+def load_model(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> nn.Module | str:
     """``"bicubic"`` itself, or what :func:`taylorir.networks.load_network` makes of the name.
 
     Raises:

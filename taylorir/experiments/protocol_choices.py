@@ -49,7 +49,7 @@ def measure_choices(
     upscale: int,
     *,
     choices: Iterable[str] = tuple(CHOICES),
-    data_root: str | os.PathLike | None = None,
+    data_root: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """PSNR and SSIM of bicubic with each choice.
 
@@ -86,7 +86,7 @@ def measure_choices(
     return pd.DataFrame(rows)
 
 
-def single_channel_images(dataset: str, data_root: str | os.PathLike | None = None) -> list[str]:
+def single_channel_images(dataset: str, data_root: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of the images of a set that their files store as greyscale."""
     return [file.stem for file in image_files(dataset, data_root) if open_picture(file).pixels.shape[2] == 1]
 

@@ -24,7 +24,7 @@ READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", 
 WRITABLE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 
-def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as 8-bit RGB.
 
     The file is a PNG, JPEG, WebP, TIFF, BMP, GIF or PPM, whatever its suffix. Greyscale is replicated to
@@ -54,7 +54,7 @@ def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> np.n
     return np.array(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB"))
 
 
-def open_picture(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture with all that :func:`read_image` leaves out: alpha, 16 bits, one channel for grey.
 
     Args:
@@ -123,7 +123,7 @@ def _fault_of(path: Path, what: str, max_pixels: int) -> Iterator[None]:
 
 
 def write_image(
-    path: str | os.PathLike, image: np.ndarray, *, icc_profile: bytes | None = None, quality: int = 95
+    path: str | os.PathLike[str], image: np.ndarray, *, icc_profile: bytes | None = None, quality: int = 95
 ) -> None:
     """Write an image; the file appears whole or not at all.
 

@@ -166,7 +166,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint:
     raise ValueError(f"no checkpoint in {folder} can be read; the newest: {reason}")
 
 
-def load_checkpoint(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module:
+def load_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> nn.Module:
     """The network of a weights file, a checkpoint (its EMA weights) or a training folder (its newest
     checkpoint).
 

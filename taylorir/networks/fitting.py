@@ -15,7 +15,7 @@ from taylorir.networks.variants import build_from_config
 LARGEST_SIDE = 2**16  # of an embedding, a window or a crop that a file may ask for
 
 
-def build_with(config: ModelConfig, weights: Mapping[str, Tensor], source: str | os.PathLike) -> SwinIR:
+def build_with(config: ModelConfig, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> SwinIR:
     """The network of a configuration with these weights.
 
     A configuration that asks for more than the weights hold is refused before memory is taken for it.
@@ -36,7 +36,7 @@ def build_with(config: ModelConfig, weights: Mapping[str, Tensor], source: str |
     return model
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Copy ``weights`` into the parameters of ``model``; names and shapes must be the same.
 
     Raises:
@@ -55,7 +55,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | o
             parameter.copy_(weights[name])
 
 
-def _check(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+def _check(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     own = dict(model.named_parameters())
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or extra:

@@ -20,7 +20,7 @@ _UNSUPPORTED = {
 }
 
 
-def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike) -> SwinIR:
+def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> SwinIR:
     """The network of official weights, in evaluation mode.
 
     Raises:
@@ -43,7 +43,9 @@ def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): value for n, value in weights.items() if n.startswith(prefix)}
 
 
-def infer_config(weights: Mapping[str, Tensor], source: str | os.PathLike = "the state dict") -> ModelConfig:
+def infer_config(
+    weights: Mapping[str, Tensor], source: str | os.PathLike[str] = "the state dict"
+) -> ModelConfig:
     """The configuration that the names and shapes of official weights imply.
 
     Raises:

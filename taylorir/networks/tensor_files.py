@@ -44,7 +44,7 @@ _OTHERS = {
 }
 
 
-def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict | None]:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict | None]:
     """Tensors by name, on the CPU, and the record that this package sealed into the file, None without one.
 
     Levels such as ``params_ema`` or ``state_dict`` are entered.

@@ -18,7 +18,7 @@ from taylorir.rows import WEIGHTS_FOLDER
 logger = logging.getLogger(__name__)
 
 
-def load_network(name: str | os.PathLike, *, device: str | torch.device = "cpu") -> SwinIR:
+def load_network(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> SwinIR:
     """A trained network. A variant is never given with random weights; :func:`build_model` does that.
 
     Args:

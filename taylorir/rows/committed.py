@@ -11,7 +11,7 @@ from taylorir.rows.folders import RESULTS_FOLDER
 _TEXT = {"image": str, "weights": str}  # either may consist of digits alone
 
 
-def read_rows(name: str | os.PathLike) -> pd.DataFrame:
+def read_rows(name: str | os.PathLike[str]) -> pd.DataFrame:
     """Measured rows.
 
     Args:

@@ -20,7 +20,7 @@ _RUN = secrets.token_hex(4)  # process numbers come back: a container that start
 _COUNT = itertools.count()
 
 
-def write_atomic(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Write through a hidden neighbour that is renamed when it is complete and on the disk.
 
     The neighbour is removed when anything fails; when the process is killed, the first write to the folder by

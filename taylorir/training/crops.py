@@ -170,7 +170,7 @@ class HeldOut:
 
 
 def load_training_images(
-    names: Sequence[str], data_root: str | os.PathLike | None = None
+    names: Sequence[str], data_root: str | os.PathLike[str] | None = None
 ) -> list[NamedImage]:
     """The images of some sets; of "samples" only the training part.
 

@@ -66,7 +66,7 @@ class TrainResult:
 
     Attributes:
         model: the network with the averaged weights, in evaluation mode.
-        curve: one row each ``log_every`` steps, see :class:`taylorir.training.Curve`.
+        curve: one row each ``log_every`` steps, see :mod:`taylorir.training.curve`.
         step: steps done; below ``config.num_iters`` where the time ran out.
         seconds: of training, over all resumed calls; wall clock.
         cpu_seconds: the same in CPU time of this process, which other programs disturb less.
@@ -86,8 +86,8 @@ def train(
     *,
     images: Sequence[NamedImage] | None = None,
     held_out: Sequence[NamedImage] | None = None,
-    data_root: str | os.PathLike | None = None,
-    out: str | os.PathLike | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
     init: nn.Module | None = None,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from taylorir.pipeline.notebook_inputs import imported_modules, public_names
+from tests.structure.rooms import ROOMS, ROOT
 
 PUBLIC = {
     "taylorir": ("__version__", "build_model", "evaluate", "taylor_attention", "taylorize", "upscale"),
@@ -72,3 +76,45 @@ def test_a_script_of_a_user_type_checks(tmp_path):
     installed = os.environ | {"PYTHONPATH": str(ROOT)}  # as a package whose own errors are not the user's
     run = subprocess.run(command, cwd=ROOT, env=installed, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def annotated(module: Path) -> set[str]:
+    """Names in the signatures and fields of a module: a caller holds what they stand for."""
+    hints: list[ast.AST | None] = []
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            hints += [node.returns, *(argument.annotation for argument in arguments)]
+        elif isinstance(node, ast.AnnAssign):
+            hints.append(node.annotation)
+    return {name.id for hint in hints if hint for name in ast.walk(hint) if isinstance(name, ast.Name)}
+
+
+def taken(code: str, room: str) -> set[str]:
+    """What a piece of code takes of a room: by its path, from the package, or of its modules."""
+    names = imported_modules(ast.parse(code), "taylorir")
+    return {
+        parts[-1] for name in names if (parts := name.split("."))[:2] == ["taylorir", room] and len(parts) > 2
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_used(room):
+    """By another room, a notebook, a page, the build or a test; or it is the type of what is used."""
+    inside = ROOT / "taylorir" / room
+    sources = [path for folder in ("taylorir", "tests") for path in (ROOT / folder).rglob("*.py")]
+    codes = [path.read_text(encoding="utf-8") for path in sources if inside not in path.parents]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        codes.append("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    used = set().union(*(taken(code, room) for code in codes))
+    pages = [(ROOT / "Snakefile").read_text(), *(page.read_text() for page in (ROOT / "book").glob("*.md"))]
+    used |= {name for page in pages for name in re.findall(rf"taylorir\.{room}\.(\w+)", page)}
+    used |= {
+        name
+        for names in re.findall(rf"from taylorir\.{room} import (.*)", pages[0])
+        for name in names.split(", ")
+    }
+    homes = public_names(inside / "__init__.pyi")
+    used |= set().union(*(annotated(inside / f"{home}.py") for home in set(homes.values())))
+    assert sorted(set(homes) - used - set(PUBLIC.get(f"taylorir.{room}", ()))) == []

@@ -23,8 +23,11 @@ from tqdm import tqdm
 
 from taylorir.cost.memory import CATEGORIES, NETWORK_METHODS, MemoryPeak, MemoryPoint, account
 
+#: Sides of the windows in the memory tables.
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
+#: Sides of their LR images.
 LR_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
+#: Their factors.
 UPSCALES = (2, 3, 4)
 BUDGETS_GIB = (8, 16, 24, 80, 141)
 

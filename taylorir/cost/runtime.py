@@ -22,6 +22,7 @@ from taylorir.cost.timing import Timing, time_calls
 from taylorir.networks import build_model, taylor_efficient_published
 from taylorir.rows import provenance
 
+#: What is timed: the forward pass, or forward and backward.
 RUNTIME_MODES = ("forward", "train")
 
 

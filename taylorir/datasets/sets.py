@@ -15,6 +15,7 @@ import numpy as np
 
 from taylorir.images import READABLE_SUFFIXES, imresize, mod_crop, read_image
 
+#: The environment variable that names the folder of image sets.
 DATA_ROOT_VARIABLE = "TAYLORIR_DATA"
 UPSCALES = (2, 3, 4)
 
@@ -30,6 +31,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
 SAMPLES_HELD_OUT = ("astronaut", "chelsea", "coffee")
+#: Sets of photographs that scikit-image and scikit-learn carry: they are always there.
 SAMPLE_SETS: dict[str, tuple[str, ...]] = {
     "samples": tuple(SAMPLES),
     "samples_training": tuple(name for name in SAMPLES if name not in SAMPLES_HELD_OUT),

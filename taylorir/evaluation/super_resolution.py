@@ -16,6 +16,7 @@ from taylorir.evaluation.tiles import blend_tiles, plan_axis
 from taylorir.images import PADDING_MODES, imresize, pad_to_multiple, padded_indices
 from taylorir.networks import load_network
 
+#: The name that stands for MATLAB's bicubic where a network is asked for.
 BICUBIC = "bicubic"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_OVERLAP = 32

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from taylorir.networks import VARIANTS, ModelConfig
 from taylorir.training import TrainConfig
 
+#: Name of an experiment -> the question that it answers.
 EXPERIMENTS: dict[str, str] = {
     "main": "SwinIR with windows of 8 against TaylorSwinIR with windows of 48",
     "a": "the attention alone: softmax against TaylorShift, both in windows of 8",
@@ -168,6 +169,7 @@ _SWINIR, _OURS = (
 
 _SWINIR_0, _OURS_0 = _SWINIR[0], _OURS[0]
 
+#: What is compared with what, in the order of the tables.
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison("main", "TaylorSwinIR, window 48, over SwinIR, window 8", _SWINIR, _OURS),
     _compare("main", "the same at x3", "swinir_mini_x3_s0", "taylorswinir_mini_x3_s0"),

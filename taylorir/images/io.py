@@ -20,7 +20,9 @@ from taylorir.images.depth import to_8_bits
 from taylorir.rows import one_line, write_atomic
 
 MAX_PIXELS = 100_000_000
+#: Suffixes of the pictures that a folder is searched for.
 READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+#: Suffixes that a result can have.
 WRITABLE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 

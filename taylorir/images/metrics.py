@@ -6,6 +6,7 @@ import numpy as np
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+#: White in 8 bits: the peak of PSNR, and the range of SSIM's constants.
 PEAK = 255.0
 
 

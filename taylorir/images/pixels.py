@@ -16,6 +16,7 @@ import torch
 from taylorir.images.resize import Array, mirror
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)
+#: How an image is extended to a multiple of the window; see :func:`pad_to_multiple`.
 PADDING_MODES = ("reflect", "flip")
 
 

@@ -31,6 +31,7 @@ from taylorir.rows import write_atomic
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
 OPSET = 18
 CHECK_SIZES = ((48, 48), (61, 77), (192, 128))
+#: Largest difference from PyTorch that an exported file may show; values are in 0..1.
 TOLERANCE = 1e-4
 
 

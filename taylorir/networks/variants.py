@@ -34,6 +34,7 @@ def _variant(base: ModelConfig, upscale: int, **changes: object) -> ModelConfig:
     return dataclasses.replace(base, upscale=upscale, **changes)
 
 
+#: Name of a network -> its configuration.
 VARIANTS: dict[str, ModelConfig] = {
     # classical SwinIR ("M") and lightweight SwinIR ("S") as their authors define them
     "swinir_s_x2": _variant(_SMALL, 2),

@@ -12,6 +12,7 @@ import yaml
 
 from taylorir.rows import one_line
 
+#: How much a notebook computes: seconds, minutes, or all of it on a GPU.
 PRESETS = ("smoke", "cpu", "paper")
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
-MINUTES = {"smoke": 5, "cpu": 30, "paper": 24 * 60}  # that a notebook, and each of its cells, may take
+#: What a notebook, and each of its cells, may take, by preset.
+MINUTES = {"smoke": 5, "cpu": 30, "paper": 24 * 60}
 SOCKET_PATH_BYTES = 103  # that every system takes
 VERSIONS_SHOWN = ("torch", "numpy", "pandas", "scikit-image", "matplotlib", "papermill")
 

@@ -16,6 +16,7 @@ import taylorir
 if TYPE_CHECKING:
     import torch
 
+#: What each measured row carries beside its values.
 PROVENANCE_COLUMNS = ("device", "dtype", "torch", "commit", "seed", "date")
 
 

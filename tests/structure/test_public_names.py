@@ -118,3 +118,13 @@ def test_every_public_name_is_used(room):
     homes = public_names(inside / "__init__.pyi")
     used |= set().union(*(annotated(inside / f"{home}.py") for home in set(homes.values())))
     assert sorted(set(homes) - used - set(PUBLIC.get(f"taylorir.{room}", ()))) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_constants_say_what_they_are(room):
+    pycode = pytest.importorskip("sphinx.pycode")
+    for name, home in public_names(ROOT / "taylorir" / room / "__init__.pyi").items():
+        value = getattr(importlib.import_module(f"taylorir.{room}"), name)
+        if isinstance(value, str | int | float | tuple | list | dict | Path):
+            comments = pycode.ModuleAnalyzer.for_module(f"taylorir.{room}.{home}").find_attr_docs()
+            assert ("", name) in comments, f"{home}.{name} has no comment '#: ...' above it"

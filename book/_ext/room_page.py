@@ -37,18 +37,18 @@ class RoomPage(SphinxDirective):
         self.env.note_dependency(str(folder / "__init__.pyi"))
         page = nodes.container()
         self._parse([f".. automodule:: {room}"], page)
-        for path in sorted(folder.glob("[!_]*.py")):
-            self.env.note_dependency(str(path))
-            module = f"{room}.{path.stem}"
-            names = sorted(name for name, home in homes.items() if home == path.stem)
+        for part in sorted({*(path.stem for path in folder.glob("[!_]*.py")), *homes.values()}):
+            self.env.note_dependency(str(folder.joinpath(*part.split(".")).with_suffix(".py")))
+            module = f"{room}.{part}"
+            names = sorted(name for name, home in homes.items() if home == part)
             lines = [f".. automodule:: {module}"]
-            if path.stem in names:  # the module itself is public, and with it the names in it
+            if part in names:  # the module itself is public, and with it the names in it
                 lines += ["   :members:"]
             else:
                 lines += ["", f".. py:currentmodule:: {room}", ""]
                 lines += [line for name in names for line in _described(room, module, name)]
-            title = nodes.title("", "", nodes.literal("", path.stem))
-            section = nodes.section("", title, ids=[nodes.make_id(path.stem)], names=[path.stem])
+            title = nodes.title("", "", nodes.literal("", part))
+            section = nodes.section("", title, ids=[nodes.make_id(part)], names=[part])
             self._parse(lines, section)
             page += section
         return page.children

@@ -116,7 +116,7 @@ def test_every_public_name_is_used(room):
         for name in names.split(", ")
     }
     homes = public_names(inside / "__init__.pyi")
-    used |= set().union(*(annotated(inside / f"{home}.py") for home in set(homes.values())))
+    used |= set().union(*(annotated(inside / f"{home.replace('.', '/')}.py") for home in set(homes.values())))
     assert sorted(set(homes) - used - set(PUBLIC.get(f"taylorir.{room}", ()))) == []
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import taylorir
 from taylorir.cli.benchmark import benchmark_app, usable_device
 from taylorir.cli.data import DataRoot, data_app
 from taylorir.rows import is_out_of_memory
@@ -56,6 +57,21 @@ Precision = Annotated[
     str, typer.Option(help="float32, bfloat16 or float16; auto is bfloat16 on a GPU, float32 on a CPU.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"taylorir {taylorir.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command's name."""
 
 
 def main(arguments: list[str] | None = None) -> None:

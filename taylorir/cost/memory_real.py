@@ -8,13 +8,13 @@ scratch memory of the CPU's fused attention, a repacked weight) and, on a GPU, w
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
+import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
@@ -178,7 +178,7 @@ def _main(request: str) -> int:
     wanted = json.loads(request)
     if wanted["limit_gib"] is not None:
         most = int(wanted["limit_gib"] * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        psutil.Process().rlimit(psutil.RLIMIT_AS, (most, most))
     torch.manual_seed(0)
     try:
         print(json.dumps(asdict(real_peak(MemoryPoint(**wanted["point"]), wanted["device"]))))

@@ -6,15 +6,14 @@ python -m taylorir.cost.network_runtime --size 256 --repeats 5 --out data/result
 from __future__ import annotations
 
 import argparse
-import fcntl
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from taylorir.networks import SwinIR, SwinTransformerBlock, build_model
 from taylorir.rows import provenance
@@ -35,11 +34,11 @@ class Clock:
     """Adds up the time that a network computes, block by block, without the time that it waits for others.
 
     Args:
-        lock: an open file, locked while the network computes, so that several measurements on one machine
+        lock: held while the network computes, so that several measurements on one machine
             take turns; None: no lock. After ``LONGEST_HOLD`` seconds it is let go between two blocks.
     """
 
-    def __init__(self, lock: IO | None = None) -> None:
+    def __init__(self, lock: FileLock | None = None) -> None:
         self.lock = lock
 
     def measure(self, model: SwinIR, image: torch.Tensor) -> tuple[float, float]:
@@ -62,14 +61,14 @@ class Clock:
 
     def _start(self) -> None:
         if self.lock:
-            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            self.lock.acquire()
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def _stop(self) -> None:
         self.seconds += time.perf_counter() - self.started
         self.cpu_seconds += time.process_time() - self.cpu_started
         if self.lock:
-            fcntl.flock(self.lock, fcntl.LOCK_UN)
+            self.lock.release()
             time.sleep(1.0)
 
 
@@ -81,7 +80,7 @@ def compare_networks(
     max_seconds: float = 60.0,
     threads: int = 2,
     blocks: int | None = None,
-    lock: IO | None = None,
+    lock: FileLock | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Forward time of networks on one square LR image on the CPU, measured in turns.
@@ -169,7 +168,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--blocks", type=int, help="blocks of every network, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("data/results/model_speed.csv"), help="CSV to write")
-    parser.add_argument("--lock", type=argparse.FileType("w"), help="file to lock while a block computes")
+    parser.add_argument("--lock", type=FileLock, help="file to lock while a block computes")
     arguments = parser.parse_args()
     rows = compare_networks(
         size=arguments.size,

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
+import taylorir
 from taylorir.cli.main import main
 from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.images.io import read_image, write_image
@@ -169,6 +170,13 @@ def test_a_mistake_in_the_program_is_not_hidden(monkeypatch, folder):
 
 
 # ------------------------------------------------------------------------------------------------ commands
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"taylorir {taylorir.__version__}\n"
 
 
 def test_help_is_quick_because_torch_is_not_imported():

@@ -71,6 +71,13 @@ def test_the_map_of_the_rooms_is_drawn_from_the_imports():
     assert page == drawn(page), "python -m tests.structure.rooms draws it anew"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_of_one_system_alone(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    of_unix = ("resource", "fcntl", "pwd", "grp", "termios")
+    assert not [name for package in of_unix for name in imported_modules(tree, package)]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_lies_below(room):
     inside = [module for module in MODULES if room_of(module) == room]

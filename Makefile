@@ -44,7 +44,7 @@ picture: $(INSTALLED)
 	$(RUN) taylorir.experiments.gallery book/_static/upscale.webp 2
 
 clean:
-	rm -rf .pytest_cache .ruff_cache _build/.part _build/*/.part
+	rm -rf .pytest_cache .mypy_cache .ruff_cache _build/.part _build/*/.part
 	find _build book/_executed -name '.taylorir-*.part' -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-book: clean

@@ -19,7 +19,7 @@ from taylorir.attention.kernels.checks import (
     compute_dtype,
 )
 from taylorir.attention.kernels.direct import is_small
-from taylorir.attention.kernels.forms import DIRECT, backend_of, cheaper_form
+from taylorir.attention.kernels.forms import DIRECT, Labels, backend_of, cheaper_form
 from taylorir.attention.kernels.torch_operator import (
     attend,
     attend_by_definition,
@@ -126,7 +126,7 @@ def _attend(
     """Find what is to run, and run it."""
     q, k, v = check_qkv(q, k, v)
     labels = check_regions(regions, q, k)
-    chosen = _serving(backend, q, k, v, crossover)
+    chosen = _serving(backend, q, k, v, labels, crossover)
     if not torch.compiler.is_compiling() and needs_definition():
         form = cheaper_form(q, k, crossover)
         return attend_by_definition(form, q, k, v, temperature, labels, scale_output)
@@ -168,7 +168,7 @@ def _with_one_batch_axis(x: Tensor, others: int) -> Tensor:
     return x if batch == 1 else x.flatten(0, batch - 1) if batch else x[None]
 
 
-def _serving(backend: str, q: Tensor, k: Tensor, v: Tensor, crossover: float | None) -> str:
+def _serving(backend: str, q: Tensor, k: Tensor, v: Tensor, labels: Labels, crossover: float | None) -> str:
     """ "triton" where its kernels serve, else what is left to choose: "auto", "torch" or "cpp".
 
     "auto" is Triton for CUDA tensors that its kernels take, at any number of tokens: they are launched twice
@@ -193,6 +193,8 @@ def _serving(backend: str, q: Tensor, k: Tensor, v: Tensor, crossover: float | N
         )
     if q.numel() == 0 or (crossover is not None and cheaper_form(q, k, crossover) is DIRECT):
         return "torch"
-    if backend == "auto" and not (triton_operator.is_available() and triton_operator.supports(q, v)):
-        return "torch"
-    return "triton"
+    if backend == "triton":
+        return "triton"
+    one_label_a_token = labels is None or labels[0] is labels[1]
+    serves = triton_operator.is_available() and triton_operator.supports(q, v) and one_label_a_token
+    return "triton" if serves else "torch"

@@ -108,6 +108,8 @@ def test_auto_takes_plain_pytorch_where_triton_does_not_serve(served_by_triton):
         taylor_attention(*on_a_gpu(64), backend="torch")
         taylor_attention(*on_a_gpu(64, torch.float64))
         taylor_attention(*on_a_gpu(64), crossover=65)  # a crossover that is given is kept to
+        labels = torch.zeros(64, dtype=torch.long, device="cuda")
+        taylor_attention(*on_a_gpu(64), regions=(labels, labels.clone()))  # of queries and of keys
     taylor_attention(*inputs(torch.float32))
     assert served_by_triton == []
     with FakeTensorMode():

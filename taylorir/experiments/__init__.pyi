@@ -2,12 +2,14 @@ from . import protocol_choices as protocol_choices
 from .differences import (
     beside_published as beside_published,
     compare as compare,
+    floor_of as floor_of,
     image_differences as image_differences,
     with_rows as with_rows,
 )
 from .gallery import (
     Panel as Panel,
     crop_panels as crop_panels,
+    over_seeds as over_seeds,
     pick_both_ways as pick_both_ways,
     rank_crops as rank_crops,
 )

@@ -1,4 +1,4 @@
-"""Differences of image quality with what they may be worth: over images, over seeds, never two bare means.
+"""Differences of image quality with what they may be worth: over images and seeds, never two bare means.
 
 Rows have the columns run, set, image, psnr_y (dB) and ssim_y, as :mod:`taylorir.experiments.run` writes them.
 """
@@ -8,36 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from taylorir.experiments.protocol import COMPARISONS, Comparison
-
-CONFIDENCE = 0.95
-
-
-def set_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean PSNR-Y and SSIM-Y of each run on each set; columns run, set, images, psnr_y, ssim_y."""
-    grouped = rows.groupby(["run", "set"], sort=False)
-    means = grouped[["psnr_y", "ssim_y"]].mean()
-    return means.assign(images=grouped.size()).reset_index()
+from taylorir.experiments.protocol import COMPARISONS, END_POINT, FLOOR, Comparison
+from taylorir.report import estimate, judge
 
 
 def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """The main runs by scale and set, means over seeds, between bicubic and the published lightweight SwinIR.
+    """The main runs by scale and set, means over seeds, between bicubic, the floor and what is published.
 
     Args:
-        rows: of the main runs.
+        rows: of the main runs and of the floor.
         bicubic: rows of bicubic upscaling, one an image: set, upscale, psnr_y, ssim_y.
         published: set means: model, set, upscale, psnr_y, ssim_y.
 
     Returns:
-        One row a scale, set and metric (psnr_y in dB, ssim_y): upscale, set, metric, seeds, bicubic, swinir,
-        taylorswinir, gain and published, the latter of "SwinIR-S" trained on DIV2K.
+        One row a scale, set and metric (psnr_y in dB, ssim_y): upscale, set, metric, seeds, bicubic, floor,
+        swinir, taylorswinir, gain and published, the latter of "SwinIR-S" trained on DIV2K.
     """
     main = [entry for entry in COMPARISONS if entry.experiment == "main"]
     arms = {
+        "floor": set(FLOOR),
         "swinir": {run for entry in main for run in entry.reference},
         "taylorswinir": {run for entry in main for run in entry.other},
     }
@@ -48,7 +39,7 @@ def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.Da
             row = {**same, "metric": metric}
             means = of_set.groupby("run")[metric].mean()
             by_arm = {arm: means[means.index.isin(runs)] for arm, runs in arms.items()}
-            row["seeds"] = min(map(len, by_arm.values()))
+            row["seeds"] = min(len(by_arm["swinir"]), len(by_arm["taylorswinir"]))
             row["bicubic"] = _select(bicubic, **same)[metric].mean()
             row |= {arm: values.mean() for arm, values in by_arm.items()}
             row["gain"] = row["taylorswinir"] - row["swinir"]
@@ -104,108 +95,74 @@ def image_differences(
     return differences.reset_index()
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % t-interval of the mean of ``values``; at least two are needed.
-
-    Raises:
-        ValueError: fewer than two values.
-    """
-    if len(values) < 2:
-        raise ValueError(f"an interval needs at least two values, got {len(values)}")
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return mean - half, mean + half
-
-
-def seed_noise(rows: pd.DataFrame, comparison: Comparison = COMPARISONS[0], metric: str = "psnr_y") -> float:
-    """How far two runs that differ by their seed alone may lie apart on average over images (dB).
-
-    Twice the standard deviation of the difference of two such runs, from the spread over seeds within each
-    arm of a comparison that has several seeds, on the images that all its runs have.
-
-    Raises:
-        ValueError: the comparison has fewer than two seeds with rows.
-    """
-    deviations = []
-    for names in (comparison.reference, comparison.other):
-        values = rows[rows.run.isin(names)].pivot_table(index=["set", "image"], columns="run", values=metric)
-        means = values.dropna().mean()
-        if len(means) < 2:
-            raise ValueError(f"the spread over seeds needs rows of at least two of {', '.join(names)}")
-        deviations.append(float(means.var(ddof=1)))
-    return 2 * float(np.sqrt(2 * np.mean(deviations)))
+def floor_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the floor: of the runs without a transformer, see ``protocol.FLOOR``."""
+    return rows[rows.run.isin(FLOOR)]
 
 
 def compare(
     rows: pd.DataFrame,
     comparisons: Sequence[Comparison] = COMPARISONS,
-    metric: str = "psnr_y",
+    metric: str = END_POINT,
     *,
     floor: pd.DataFrame | None = None,
+    by_set: bool = False,
 ) -> pd.DataFrame:
-    """Each comparison over all images that both sides have.
+    """Each comparison over all images that both sides have, by the rule of ``taylorir.report.evidence``.
 
     Args:
         rows: see the top of the module.
         comparisons: what to subtract from what.
         metric: psnr_y or ssim_y.
-        floor: rows of bicubic upscaling (set, image, upscale, and the metric). Where either side is below it
-            on average, the networks have not learnt to interpolate yet: the verdict is "cannot say".
+        floor: rows of what a network must surpass to be judged (run, set, image, upscale, and the metric),
+            see :func:`floor_of`; None judges all.
+        by_set: a row a comparison and set, instead of one over the images of all sets.
 
     Returns:
-        Columns experiment, label, images, seeds, difference (mean over images and seeds, dB), low and high
-        (95 % paired t-interval over images of the mean over seeds), seeds_low and seeds_high (the least and
-        the largest of the seeds' mean differences), wins (share of images with a gain), noise (of the seed on
-        these images, dB; NaN with several seeds), verdict. Comparisons
-        whose runs have no rows are left out.
-
-        The verdict is "better" or "worse" where the interval over images excludes zero and the difference
-        exceeds the noise of the seeds (with several seeds: where all of them agree in sign); else "cannot
-        say".
+        Columns experiment, label, set ("all", or its name), images, seeds, planned (seeds that the protocol
+        fixed before), difference (mean over images and seeds, dB), low, high, error, freedom, p and
+        detectable (see :class:`taylorir.report.evidence.Estimate`; NaN for one seed), seeds_low and
+        seeds_high (the least and the largest of the seeds' mean differences), wins (share of images with a
+        gain), barred, p_holm and verdict (see :func:`taylorir.report.evidence.judge`; Holm's correction is
+        over the whole table).
+        Comparisons whose runs have no rows are left out.
     """
     table = []
-    for entry in (with_rows(comparison, rows) for comparison in comparisons):
+    for planned in comparisons:
+        entry = with_rows(planned, rows)
         if not entry.reference:
             continue
         differences = image_differences(rows, entry.reference, entry.other, metric)
-        pairs = differences.drop(columns=["set", "image"])
-        by_image, by_seed = pairs.mean(axis=1), pairs.mean()
-        low, high = interval(by_image)
-        noise = np.nan
-        mean = float(by_image.mean())
-        if len(by_seed) > 1:
-            agreed = bool((np.sign(by_seed) == np.sign(mean)).all())
-        else:
-            noise = seed_noise(rows.merge(differences[["set", "image"]]), metric=metric)
-            agreed = abs(mean) > noise
-        learnt = floor is None or _above(rows, entry, differences, floor, metric)
-        sure = agreed and learnt and (low > 0 or high < 0)
-        table.append(
-            {
-                "experiment": entry.experiment,
-                "label": entry.label,
-                "images": len(by_image),
-                "seeds": len(by_seed),
-                "difference": mean,
-                "low": low,
-                "high": high,
-                "seeds_low": float(by_seed.min()),
-                "seeds_high": float(by_seed.max()),
-                "wins": float((by_image > 0).mean()),
-                "noise": noise,
-                "verdict": ("better" if mean > 0 else "worse") if sure else "cannot say",
-            }
-        )
-    return pd.DataFrame(table)
+        parts = differences.groupby("set", sort=False) if by_set else [("all", differences)]
+        for name, some in parts:
+            pairs = some.drop(columns=["set", "image"])
+            table.append(
+                {
+                    "experiment": entry.experiment,
+                    "label": entry.label,
+                    "set": name,
+                    "images": len(pairs),
+                    "seeds": pairs.shape[1],
+                    "planned": len(planned.reference),
+                    **estimate(pairs.to_numpy())._asdict(),
+                    "seeds_low": float(pairs.mean().min()),
+                    "seeds_high": float(pairs.mean().max()),
+                    "wins": float((pairs.mean(axis=1) > 0).mean()),
+                    "barred": "" if floor is None else _barred(rows, entry, some, floor, metric),
+                }
+            )
+    return judge(pd.DataFrame(table)) if table else pd.DataFrame()
 
 
-def _above(
+def _barred(
     rows: pd.DataFrame, entry: Comparison, images: pd.DataFrame, floor: pd.DataFrame, metric: str
-) -> bool:
-    """Whether all runs of a comparison are above the floor on average over its images."""
+) -> str:
+    """Why a comparison is not judged: a run that is not of the floor is not above it on these images."""
     keys = ["set", "image"]
-    of_runs = images[keys].merge(rows[rows.run.isin([*entry.reference, *entry.other])], on=keys)
-    least = floor[floor.upscale == of_runs.upscale.iloc[0]]
-    return bool(
-        (of_runs.groupby("run")[metric].mean() > images[keys].merge(least, on=keys)[metric].mean()).all()
-    )
+    runs = rows[rows.run.isin({*entry.reference, *entry.other}) & ~rows.run.isin(floor.run)]
+    of_runs = images[keys].merge(runs, on=keys)
+    of_floor = images[keys].merge(floor[floor.upscale == of_runs.upscale.iloc[0]], on=keys)
+    if of_floor.empty:
+        return "no floor: not judged"
+    above = of_runs.groupby("run")[metric].mean() > of_floor.groupby(keys)[metric].mean().mean()
+    return "" if above.all() else "below the floor: not judged"

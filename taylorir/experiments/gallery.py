@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +78,26 @@ def rank_crops(
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(
         ["gain", "image", "top", "left"], ascending=[False, True, True, True], ignore_index=True
+    )
+
+
+def over_seeds(ranked: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The crops that are ranked under every seed, by their mean gain.
+
+    Args:
+        ranked: of :func:`rank_crops`, one a seed.
+
+    Returns:
+        Columns image, top, left, size, gain (mean over seeds, dB), gain_0, gain_1, ... (of each seed) and
+        agree (whether all have the same sign), largest gain first.
+    """
+    place = ["image", "top", "left", "size"]
+    gains = pd.concat({f"gain_{i}": one.set_index(place)["gain"] for i, one in enumerate(ranked)}, axis=1)
+    gains = gains.dropna()
+    signs = np.sign(gains)
+    table = gains.assign(gain=gains.mean(axis=1), agree=signs.eq(signs.iloc[:, 0], axis=0).all(axis=1))
+    return table.reset_index().sort_values(
+        ["gain", *place[:3]], ascending=[False, True, True, True], ignore_index=True
     )
 
 

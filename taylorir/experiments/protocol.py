@@ -142,9 +142,15 @@ def _paper(family: str, upscale: int) -> Run:
 _PAPER_RUNS = tuple(_paper(family, upscale) for upscale in (2, 3, 4) for family in ("swinir", "taylorswinir"))
 
 
+#: What verdicts are about, fixed before the runs: its mean over all images of ``run.SETS``, when trained.
+END_POINT = "psnr_y"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What an experiment subtracts from what: ``other`` minus ``reference``, seed by seed.
+
+    The number of seeds is fixed here, before the runs: with fewer rows than that there is no verdict.
 
     Attributes:
         experiment: a key of ``EXPERIMENTS``.
@@ -169,11 +175,18 @@ _SWINIR, _OURS = (
 
 _SWINIR_0, _OURS_0 = _SWINIR[0], _OURS[0]
 
+_LINEAR = tuple(f"linear_mini_x2_s{seed}" for seed in range(3))
+
+#: The runs without a transformer: no network is judged that is not above them at its scale.
+FLOOR = (*_LINEAR, "linear_mini_x3_s0", "linear_mini_x4_s0")
+
 #: What is compared with what, in the order of the tables.
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison("main", "TaylorSwinIR, window 48, over SwinIR, window 8", _SWINIR, _OURS),
     _compare("main", "the same at x3", "swinir_mini_x3_s0", "taylorswinir_mini_x3_s0"),
     _compare("main", "the same at x4", "swinir_mini_x4_s0", "taylorswinir_mini_x4_s0"),
+    Comparison("floor", "SwinIR, window 8, over no transformer", _LINEAR, _SWINIR),
+    Comparison("floor", "TaylorSwinIR, window 48, over no transformer", _LINEAR, _OURS),
     _compare("a", "TaylorShift over softmax, window 8, no bias", "softmax_w8", "taylor_w8"),
     _compare("a", "TaylorShift, no bias, over softmax with bias, window 8", _SWINIR_0, "taylor_w8"),
     _compare("a", "no bias over bias, softmax, window 8", _SWINIR_0, "softmax_w8"),
@@ -192,7 +205,9 @@ COMPARISONS: tuple[Comparison, ...] = (
     _compare("f", "12 over 6 heads", _OURS_0, "taylor_w48_h12"),
     _compare("g", "no shift over shifted windows", _OURS_0, "taylor_w48_no_shift"),
     _compare("h", "upcycled over from scratch", _OURS_0, "taylor_w48_upcycled"),
-    _compare("h", "upcycled over the SwinIR it came from", _SWINIR_0, "taylor_w48_upcycled"),
+    _compare(
+        "h", "upcycled over its SwinIR, simply trained on", "swinir_mini_x2_trained_on", "taylor_w48_upcycled"
+    ),
 )
 
 TIERS: dict[str, tuple[Run, ...]] = {"mini": _MINI_RUNS, "s": _S_RUNS, "paper": _PAPER_RUNS}

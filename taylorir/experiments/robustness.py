@@ -19,6 +19,7 @@ from tqdm import tqdm
 from taylorir.datasets import NamedImage, load_images
 from taylorir.evaluation import load_model, super_resolve
 from taylorir.images import DEGRADATIONS, degrade, mod_crop, psnr, rgb_to_y, ssim
+from taylorir.report import estimate, judge
 from taylorir.rows import PROVENANCE_COLUMNS, provenance, write_atomic
 
 
@@ -82,26 +83,41 @@ def sharpness(image: np.ndarray) -> float:
     return float(np.hypot(np.diff(luma, axis=0)[:, :-1], np.diff(luma, axis=1)[:-1]).mean())
 
 
-def paired_gain(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """PSNR-Y of ``second`` minus ``first`` on the same images, by degradation, with a 95% interval.
+def paired_gain(
+    rows: pd.DataFrame, first: Sequence[str], second: Sequence[str], *, floor: str | None = None
+) -> pd.DataFrame:
+    """PSNR-Y of ``second`` minus ``first`` on the same images, by degradation, judged over seeds and images.
 
     Args:
         rows: of :func:`robustness_rows`.
+        first: models, one a seed; a model without seeds as often as there are seeds.
+        second: as many, in the same order.
+        floor: a model; where one of both sides is below it on average, the degradation is not judged.
 
     Returns:
-        Columns degradation, images, gain, low, high (dB). The interval is Student's t over images; with one
-        image it is missing.
-    """
-    from scipy.stats import t
+        Columns degradation, images, seeds, those of :class:`taylorir.report.evidence.Estimate` (dB), barred,
+        p_holm (corrected over the degradations) and verdict (see :func:`taylorir.report.evidence.judge`).
 
-    table = rows.pivot(index=["degradation", "image"], columns="model", values="psnr_y")
-    gains = (table[second] - table[first]).groupby("degradation", sort=False)
-    result = gains.agg(images="count", gain="mean", deviation="std").reset_index()
-    half = t.ppf(0.975, result["images"] - 1) * result["deviation"] / np.sqrt(result["images"])
-    result["low"], result["high"] = result["gain"] - half, result["gain"] + half
-    order = {name: place for place, name in enumerate(rows["degradation"].drop_duplicates())}
-    result = result.sort_values("degradation", key=lambda names: names.map(order), ignore_index=True)
-    return result[["degradation", "images", "gain", "low", "high"]]
+    Raises:
+        ValueError: the numbers of models differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"first and second must be as many, got {len(first)} and {len(second)}")
+    table = []
+    for degradation, some in rows.groupby("degradation", sort=False):
+        psnr_y = some.pivot(index="image", columns="model", values="psnr_y")
+        sides = [psnr_y[[*names]].to_numpy() for names in (first, second)]
+        below = 0 if floor is None else sum(side.mean() < psnr_y[floor].mean() for side in sides)
+        table.append(
+            {
+                "degradation": degradation,
+                "images": len(psnr_y),
+                "seeds": len(first),
+                **estimate(sides[1] - sides[0])._asdict(),
+                "barred": f"{['', 'one', 'both'][below]} below {floor}: not judged" if below else "",
+            }
+        )
+    return judge(pd.DataFrame(table))
 
 
 def _main(

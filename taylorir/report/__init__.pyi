@@ -7,6 +7,13 @@ from . import (
     protocol as protocol,
     quality as quality,
 )
+from .evidence import (
+    LEAST_IMAGES as LEAST_IMAGES,
+    Estimate as Estimate,
+    estimate as estimate,
+    exclusions as exclusions,
+    judge as judge,
+)
 from .tables import (
     MethodStyle as MethodStyle,
     Table as Table,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
 
+from taylorir.report.evidence import estimate, judge
 from taylorir.report.tables import subplots
 
 _COLORS = {"softmax": "#0072B2", "taylor": "#D55E00"}
@@ -70,46 +71,55 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_differences(
-    rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], column: str = "diffusion_index"
+    rows: pd.DataFrame,
+    questions: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+    column: str = "diffusion_index",
 ) -> pd.DataFrame:
-    """Differences on equal patches, with their 95% intervals (Student's t, paired).
+    """Differences on equal patches, judged over trainings and patches.
 
     Args:
         rows: of :mod:`taylorir.attribution.rows`.
-        pairs: question, network, network that is taken off; pairs without common patches are left out.
+        questions: the question, networks (one a seed of the training), and as many that are taken off. Pairs
+            without rows are left out.
         column: what to compare: diffusion_index or field_width.
 
     Returns:
-        Columns question, first, second, patches, mean, low, high, larger (share where first is).
+        Columns question, first, second, images (patches, one an image), seeds, planned, those of
+        :class:`taylorir.report.evidence.Estimate`, larger (share of patches where first is), p_holm
+        (corrected over the questions) and verdict: more, less, or see :func:`taylorir.report.evidence.judge`.
     """
     place = ["image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed"]
     wide = rows.pivot_table(index=place, columns="network", values=column)
     names = labels_of(rows)
     found = []
-    for question, first, second in pairs:
-        if not {first, second} <= set(wide.columns):
-            continue
-        gain = (wide[first] - wide[second]).dropna().to_numpy()
-        if len(gain):
-            row = {"question": question, "first": names[first], "second": names[second], "patches": len(gain)}
-            found.append(row | _interval(gain) | {"larger": float((gain > 0).mean())})
-    return pd.DataFrame(found)
-
-
-def verdict(
-    low: float, high: float, *, more: str = "more", less: str = "less", none: str = "no different"
-) -> str:
-    """One word for an interval of a difference: which side of zero it lies on, if it does."""
-    return more if low > 0 else less if high < 0 else none
+    for question, first, second in questions:
+        pairs = [pair for pair in zip(first, second, strict=True) if set(pair) <= set(wide.columns)]
+        gains = pd.DataFrame({pair: wide[pair[0]] - wide[pair[1]] for pair in pairs}).dropna()
+        if len(gains):
+            found.append(
+                {
+                    "question": question,
+                    "first": ", ".join(names[one] for one, _ in pairs),
+                    "second": ", ".join(names[other] for _, other in pairs),
+                    "images": len(gains),
+                    "seeds": len(pairs),
+                    "planned": len(first),
+                    **estimate(gains.to_numpy())._asdict(),
+                    "larger": float((gains.mean(axis=1) > 0).mean()),
+                }
+            )
+    return judge(pd.DataFrame(found), more="more", less="less") if found else pd.DataFrame()
 
 
 def difference_text(differences: pd.DataFrame, question: str) -> str:
-    """A row of :func:`paired_differences` as ``+1.23 (+1.10 to +1.36)``, or that it was not measured."""
+    """A row of :func:`paired_differences` as ``+1.23 (+1.10 to +1.36)``; what it cannot say in words."""
     rows = differences[differences.question == question]
     if rows.empty:
         return "(not measured)"
     row = rows.iloc[0]
-    return f"{row['mean']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+    if row["seeds"] == 1:
+        return f"{row['difference']:+.2f} (one training)"
+    return f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
 
 
 def _interval(values: np.ndarray) -> dict[str, float]:

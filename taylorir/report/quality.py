@@ -59,30 +59,34 @@ def plot_loss(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_differences(comparisons: pd.DataFrame, noise: float) -> Figure:
-    """Differences of PSNR-Y with their intervals, one line a comparison.
+def plot_differences(comparisons: pd.DataFrame) -> Figure:
+    """Differences of PSNR-Y, one line a comparison, with their intervals; a seed alone has none.
 
     Args:
         comparisons: columns experiment, label, difference, low, high, seeds, seeds_low, seeds_high (dB), as
             ``taylorir.experiments.compare`` gives them.
-        noise: half the width of the grey band, the noise of the seed in dB.
     """
     figure = Figure(figsize=(7.2, 0.34 * len(comparisons) + 1.1))
     axes = figure.subplots()
     places = np.arange(len(comparisons))[::-1]
-    axes.axvspan(-noise, noise, color="#999999", alpha=0.25, linewidth=0, label="noise of the seed")
     axes.axvline(0, color="#888888", linewidth=1)
-    spread = np.abs(comparisons[["low", "high"]].to_numpy().T - comparisons["difference"].to_numpy())
-    axes.errorbar(
-        comparisons["difference"], places, xerr=spread, fmt="o", color="#D55E00", capsize=3,
-        label="mean over images, 95 % interval",
-    )  # fmt: skip
     several = (comparisons["seeds"] > 1).to_numpy()
     if several.any():
-        ends = comparisons[several][["seeds_low", "seeds_high"]].to_numpy()
+        judged = comparisons[several]
+        spread = np.abs(judged[["low", "high"]].to_numpy().T - judged["difference"].to_numpy())
+        axes.errorbar(
+            judged["difference"], places[several], xerr=spread, fmt="o", color="#D55E00", capsize=3,
+            label="mean, 95 % interval over seeds and images",
+        )  # fmt: skip
+        ends = judged[["seeds_low", "seeds_high"]].to_numpy()
         axes.hlines(
             places[several] - 0.22, ends[:, 0], ends[:, 1], color="#0072B2", label="range of the seeds"
         )
+    if not several.all():
+        axes.plot(
+            comparisons[~several]["difference"], places[~several], "o", color="#D55E00",
+            markerfacecolor="white", label="one seed: no verdict",
+        )  # fmt: skip
     axes.set_yticks(places, [f"({row.experiment}) {row.label}" for row in comparisons.itertuples()])
     axes.set(xlabel="difference of PSNR-Y, dB")
     figure.legend(loc="outside lower center", ncols=3)

@@ -11,10 +11,8 @@ import pytest
 from taylorir.experiments.differences import (
     beside_published,
     compare,
+    floor_of,
     image_differences,
-    interval,
-    seed_noise,
-    set_means,
     with_rows,
 )
 from taylorir.experiments.protocol import COMPARISONS, Comparison, find_run
@@ -29,9 +27,8 @@ def rows_of(runs: dict[str, list[float]]) -> pd.DataFrame:
     )
 
 
-def test_means_and_differences_by_hand():
+def test_differences_by_hand():
     rows = rows_of({"a": [30.0, 32.0], "b": [31.0, 34.0]})
-    assert list(set_means(rows).psnr_y) == [31.0, 32.5] and list(set_means(rows).images) == [2, 2]
     assert list(image_differences(rows, ["a"], ["b"])[0]) == [1.0, 2.0]
     assert list(image_differences(rows.iloc[:-1], ["a"], ["b"])[0]) == [1.0]  # only what both have
     with pytest.raises(ValueError, match="no rows of the run 'c'"):
@@ -42,11 +39,12 @@ def test_means_and_differences_by_hand():
 
 def test_main_rows_by_scale_and_set_by_hand():
     seeds = zip((30.0, 30.4), COMPARISONS[0].reference, COMPARISONS[0].other, strict=False)
+    floor = {"linear_mini_x2_s0": [29.2], "linear_mini_x2_s1": [29.4]}
     runs = {run: [psnr] for level, a, b in seeds for run, psnr in ((a, level), (b, level + 0.5))}
     rows = pd.concat(
         [
             rows_of({"swinir_mini_x4_s0": [27.0], "taylorswinir_mini_x4_s0": [26.0]}).assign(upscale=4),
-            rows_of(runs),
+            rows_of(runs | floor),
         ]
     )
     bicubic = pd.concat([rows_of({"bicubic": [29.0, 31.0]}), rows_of({"bicubic": [25.0]}).assign(upscale=4)])
@@ -56,69 +54,80 @@ def test_main_rows_by_scale_and_set_by_hand():
     )
     table = beside_published(rows, bicubic, published)
     psnr = table[table.metric == "psnr_y"].drop(columns="metric").round(6)
-    assert psnr.to_numpy().tolist()[0] == [2, "Set5", 2, 30.0, 30.2, 30.7, 0.5, 38.0]
-    assert psnr.to_numpy().tolist()[1][:-1] == [4, "Set5", 1, 25.0, 27.0, 26.0, -1.0]
-    assert np.isnan(psnr.published.iloc[1])
-
-
-def test_interval_by_hand():
-    # mean 2, standard error 1/sqrt(3), Student's t with 2 degrees of freedom at 97.5 % is 4.302653
-    low, high = interval([1.0, 2.0, 3.0])
-    assert math.isclose(low, 2 - 4.302653 / math.sqrt(3), abs_tol=1e-6)
-    assert math.isclose(high, 2 + 4.302653 / math.sqrt(3), abs_tol=1e-6)
-    with pytest.raises(ValueError, match="at least two values, got 1"):
-        interval([1.0])
+    assert psnr.to_numpy().tolist()[0] == [2, "Set5", 2, 30.0, 29.3, 30.2, 30.7, 0.5, 38.0]
+    others = psnr.iloc[1].drop(["floor", "published"])
+    assert others.tolist() == [4, "Set5", 1, 25.0, 27.0, 26.0, -1.0]
+    assert np.isnan(psnr.floor.iloc[1]) and np.isnan(psnr.published.iloc[1])
 
 
 MAIN = Comparison("main", "b over a", ("a0", "a1"), ("b0", "b1"))
-ONE = Comparison("a", "c over a", ("a0",), ("c",))
 
 
-def test_noise_of_the_seed_by_hand():
-    rows = rows_of({"a0": [30.0, 30.0], "a1": [30.2, 30.2], "b0": [31.0, 31.0], "b1": [31.0, 31.0]})
-    # variances within the arms: 0.02 and 0; of a difference of two runs: their mean twice, 0.02
-    assert math.isclose(seed_noise(rows, MAIN), 2 * math.sqrt(0.02))
-    with pytest.raises(ValueError, match="at least two of a0, a1"):
-        seed_noise(rows[rows.run != "a1"], MAIN)
+SEEDS = {"a0": [30.0, 30.1, 30.0, 30.2, 30.1], "a1": [30.1, 30.2, 30.1, 30.3, 30.1]}
+"""Two seeds of five images."""
+
+
+def plus(name: str, gains: tuple[float, ...]) -> dict[str, list[float]]:
+    """Runs that gain as much on every image, and a little on one of them."""
+    return {
+        f"{name}{seed}": [value + gain + 0.001 * i for i, value in enumerate(SEEDS[f"a{seed}"])]
+        for seed, gain in enumerate(gains)
+    }
 
 
 @pytest.mark.parametrize(
-    ("b0", "b1", "verdict"),
+    ("gains", "verdict"),
     [
-        ([31.0, 31.1, 31.2], [31.0, 31.1, 31.0], "better"),
-        ([29.0, 29.1, 29.2], [29.0, 29.1, 29.0], "worse"),
-        ([31.0, 31.1, 31.2], [29.9, 30.0, 30.1], "cannot say"),  # the seeds disagree
-        ([36.0, 29.0, 31.0], [36.0, 29.0, 31.0], "cannot say"),  # the interval holds zero
+        ((1.0, 1.01), "better"),
+        ((-1.0, -1.01), "worse"),
+        ((1.0, 0.3), "cannot say"),  # both seeds gain, on every image; but two seeds that differ say little
+        ((1.0, -1.0), "cannot say"),
     ],
 )
-def test_verdicts_of_several_seeds(b0, b1, verdict):
-    table = compare(rows_of({"a0": [30.0, 30.1, 30.0], "a1": [30.1, 30.2, 30.1], "b0": b0, "b1": b1}), [MAIN])
-    assert list(table.verdict) == [verdict]
-    row = table.iloc[0]
-    assert row.low < row.difference < row.high and row.seeds_low <= row.difference <= row.seeds_high
+def test_verdicts_count_the_seeds(gains, verdict):
+    row = compare(rows_of(SEEDS | plus("b", gains)), [MAIN]).iloc[0]
+    assert row.verdict == verdict and (row.images, row.seeds, row.planned) == (5, 2, 2)
+    # images' means are the seeds' mean and 0, 0.001, ..., 0.004, of standard error 0.001/sqrt(2)
+    error = math.hypot(abs(gains[0] - gains[1]) / 2, 0.001 / math.sqrt(2))
+    assert row.difference == pytest.approx(sum(gains) / 2 + 0.002)
+    half = 12.706204736 * error  # Student's t with one degree of freedom
+    assert (row.low, row.high) == pytest.approx((row.difference - half, row.difference + half))
+    assert (row.seeds_low, row.seeds_high) == pytest.approx((min(gains) + 0.002, max(gains) + 0.002))
+    assert row.wins == {1.3: 1, 2.01: 1, -2.01: 0, 0: 0.8}[sum(gains)]  # for 0, by those thousandths
 
 
-def test_networks_below_bicubic_are_not_judged():
-    rows = rows_of({"a0": [30.0, 30.1], "a1": [30.1, 30.2], "b0": [31.0, 31.2], "b1": [31.0, 31.1]})
-    for level, verdict in ((29.0, "better"), (30.12, "cannot say")):
-        floor = rows_of({"bicubic": [level, level]})
+def test_networks_below_the_floor_are_not_judged():
+    rows = rows_of(SEEDS | plus("b", (1.0, 1.01)))
+    for level, verdict in ((29.0, "better"), (30.12, "below the floor: not judged")):
+        floor = rows_of({"f0": [level - 0.1] * 5, "f1": [level + 0.1] * 5})
         floor = pd.concat([floor, floor.assign(upscale=3, psnr_y=99.0)])  # of another scale
         assert list(compare(rows, [MAIN], floor=floor).verdict) == [verdict]
+    assert list(compare(rows, [MAIN], floor=floor[floor.upscale == 3]).verdict) == ["no floor: not judged"]
+    transformer = Comparison("floor", "b over the floor", ("f0", "f1"), ("b0", "b1"))
+    both = pd.concat([rows, floor[floor.upscale == 2]])
+    assert list(compare(both, [transformer], floor=floor).barred) == [""]  # the floor need not surpass itself
+    assert list(floor_of(rows_of({"linear_mini_x2_s1": [1.0], "a": [2.0]})).psnr_y) == [1.0]
 
 
-def test_one_seed_must_exceed_the_noise_of_the_seeds(monkeypatch):
-    runs = {name: [30.0 + 0.1 * i + 0.05 * (seed == 1) for i in range(3)]
-            for seed, name in enumerate(COMPARISONS[0].reference)}  # fmt: skip
-    runs |= {name: [31.0, 31.0, 31.0] for name in COMPARISONS[0].other}
-    first = COMPARISONS[0].reference[0]
-    single = Comparison("a", "x", (first,), ("c",))
-    small = {**runs, "c": [v + 0.02 + 0.001 * i for i, v in enumerate(runs[first])]}
-    large = {**runs, "c": [v + 0.50 + 0.001 * i for i, v in enumerate(runs[first])]}
-    assert list(compare(rows_of(small), [single]).verdict) == ["cannot say"]
-    assert list(compare(rows_of(large), [single]).verdict) == ["better"]
-    assert compare(rows_of(small), [Comparison("a", "x", (first,), ("absent",))]).empty
-    partly = with_rows(Comparison("a", "x", (first, "absent"), ("c", "c")), rows_of(small))
-    assert (partly.reference, partly.other) == ((first,), ("c",))
+def test_no_verdict_from_one_seed_few_images_or_fewer_seeds_than_planned():
+    rows = rows_of(SEEDS | plus("b", (1.0, 1.01)))
+    single = compare(rows, [Comparison("a", "x", ("a0",), ("b0",))]).iloc[0]
+    assert (
+        single.verdict == "one seed: no verdict" and np.isnan([single.low, single.p, single.detectable]).all()
+    )
+    three = Comparison("main", "x", ("a0", "a1", "a2"), ("b0", "b1", "b2"))
+    assert list(compare(rows, [three]).verdict) == ["2 of 3 seeds: no verdict"]
+    assert list(compare(rows[rows.image < "i3"], [MAIN]).verdict) == ["3 images: no verdict"]
+    assert compare(rows, [Comparison("a", "x", ("a0",), ("absent",))]).empty
+    partly = with_rows(three, rows)
+    assert (partly.reference, partly.other) == (("a0", "a1"), ("b0", "b1"))
+
+
+def test_each_set_has_a_row_and_the_table_one_correction():
+    rows = rows_of(SEEDS | plus("b", (1.0, 1.0)))
+    table = compare(pd.concat([rows, rows.assign(set="Set14")]), [MAIN], by_set=True)
+    assert list(table["set"]) == ["Set5", "Set14"] and list(table.images) == [5, 5]
+    assert table.p_holm.tolist() == pytest.approx((2 * table.p).tolist())
 
 
 def test_every_comparison_names_runs_that_exist_and_that_share_the_seed():
@@ -138,11 +147,11 @@ def test_figures_show_what_they_are_given():
     assert [list(axes.lines[0].get_xdata()) for axes in panels] == [[1, 3], [1, 3]]
     assert panels[0].lines[1].get_ydata()[0] == 28.0
     assert list(report_quality.plot_loss(curves).axes[0].lines[0].get_ydata()) == [0.3, 0.2, 0.1]
-    table = compare(
-        rows_of({"a0": [30.0, 30.1], "a1": [30.1, 30.2], "b0": [31.0, 31.2], "b1": [31.0, 31.1]}), [MAIN]
-    )
-    axes = report_quality.plot_differences(table, 0.1).axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["(main) b over a"]
+    single = Comparison("a", "one seed", ("a0",), ("b0",))
+    table = compare(rows_of(SEEDS | plus("b", (1.0, 1.1))), [MAIN, single])
+    axes = report_quality.plot_differences(table).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["(main) b over a", "(a) one seed"]
+    assert list(axes.lines[-1].get_xdata()) == [pytest.approx(1.002)]
     gains = pd.DataFrame({"set": ["Set5"] * 2, "image": ["x", "y"], "gain": [0.2, -0.1]})
     assert [patch.get_height() for patch in report_quality.plot_image_gains(gains).axes[0].patches] == [
         -0.1,

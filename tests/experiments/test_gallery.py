@@ -1,10 +1,11 @@
 """The gallery's rule, worked out by hand on pictures with known errors, and its slider."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from taylorir.datasets.sets import NamedImage, sample_split
-from taylorir.experiments.gallery import crop_panels, pick_both_ways, rank_crops, upscaled_crop
+from taylorir.experiments.gallery import crop_panels, over_seeds, pick_both_ways, rank_crops, upscaled_crop
 from taylorir.images.metrics import psnr
 from taylorir.report.gallery import Slider, plot_crop
 
@@ -49,6 +50,15 @@ def test_both_ways_takes_one_crop_an_image_and_direction(ranked):
     picked = pick_both_ways(ranked, count=1)
     assert picked["image"].tolist() == ["a", "b"]
     assert (picked["gain"] > 0).tolist() == [True, False]
+
+
+def test_crops_are_ranked_by_their_mean_over_seeds():
+    def seed(*gains: float) -> pd.DataFrame:
+        return pd.DataFrame({"image": [*"abc"], "top": 0, "left": 0, "size": 8, "gain": gains})
+
+    found = over_seeds([seed(0.1, 0.4, 0.9), seed(0.3, -0.2, 0.9).iloc[:2]])  # the third has one seed
+    assert found.image.tolist() == ["a", "b"] and found.gain.tolist() == pytest.approx([0.2, 0.1])
+    assert found.agree.tolist() == [True, False] and found.gain_1.tolist() == [0.3, -0.2]
 
 
 def test_crops_without_error_are_left_out():

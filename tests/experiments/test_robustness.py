@@ -33,15 +33,29 @@ def test_sharpness_of_a_ramp():
 
 
 def test_paired_gain_by_hand():
+    values = {
+        "none": {"a0": (30.0, 20.0), "a1": (30.0, 20.0), "b0": (31.0, 21.0), "b1": (31.0, 22.0)},
+        "blur": {"a0": (24.0, 16.0), "a1": (25.0, 16.0), "b0": (25.0, 18.0), "b1": (25.0, 18.0)},
+    }
     rows = pd.DataFrame(
-        [
-            {"model": model, "image": image, "degradation": "none", "psnr_y": value}
-            for model, values in {"a": (30.0, 20.0, 25.0), "b": (31.0, 20.5, 26.5)}.items()
-            for image, value in zip("xyz", values, strict=True)
-        ]
+        {"model": model, "image": image, "degradation": name, "psnr_y": value}
+        for name, models in values.items()
+        for model, psnrs in {**models, "bicubic": (25.0, 17.0)}.items()
+        for image, value in zip("xy", psnrs, strict=True)
     )
-    gain = paired_gain(rows, "a", "b").iloc[0]
-    assert gain["images"] == 3
-    assert gain["gain"] == pytest.approx(1.0)
-    half = 4.302653 * 0.5 / np.sqrt(3)  # Student's t for two degrees of freedom; gains 1.0, 0.5, 1.5
-    assert (gain["low"], gain["high"]) == pytest.approx((1.0 - half, 1.0 + half))
+    gain = paired_gain(rows, ("a0", "a1"), ("b0", "b1"), floor="bicubic")
+    assert gain.degradation.tolist() == ["none", "blur"]
+    # clean: seeds gain 1 and 1.5, images 1 and 1.5: both means have the standard error 0.25
+    assert gain.difference.tolist() == pytest.approx([1.25, 1.25])
+    half = 12.706204736 * np.hypot(0.25, 0.25)  # Student's t for one degree of freedom
+    assert (gain.low[0], gain.high[0]) == pytest.approx((1.25 - half, 1.25 + half))
+    assert gain.verdict.tolist() == ["2 images: no verdict", "one below bicubic: not judged"]
+    least = 2 * gain.p[0]
+    assert gain.p_holm.tolist() == pytest.approx([least, max(least, gain.p[1])])
+    low = rows.assign(psnr_y=rows.psnr_y.where(rows.model == "bicubic", 9.0))
+    below = paired_gain(low, ("a0",), ("b0",), floor="bicubic")
+    assert set(below.verdict) == {"both below bicubic: not judged"}
+    over = paired_gain(rows, ("bicubic",) * 2, ("b0", "b1"))
+    assert over.difference.tolist() == pytest.approx([5.25, 0.5])
+    with pytest.raises(ValueError, match="as many, got 1 and 2"):
+        paired_gain(rows, ("bicubic",), ("b0", "b1"))

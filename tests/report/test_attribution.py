@@ -67,35 +67,39 @@ def test_summary_orders_by_attention_window_and_shift():
 
 
 def test_paired_differences_by_hand():
-    pairs = [("change", "taylor", "untrained_softmax_w8"), ("other", "taylor", "absent")]
+    questions = [("change", ["taylor"], ["untrained_softmax_w8"]), ("other", ["taylor"], ["absent"])]
     some = rows().drop(index=4)  # patch b of the second network: only a and c are common, gains 1 and 0.5
-    found = paired_differences(some, pairs)
-    assert found.question.tolist() == ["change"] and found.patches.tolist() == [2]
-    half = 12.706204736432095 * math.sqrt(0.125) / math.sqrt(2)
-    assert found[["mean", "low", "high"]].values.tolist()[0] == pytest.approx(
-        [0.75, 0.75 - half, 0.75 + half]
+    found = paired_differences(some, questions)
+    assert found.question.tolist() == ["change"] and found.images.tolist() == [2]
+    assert found.difference.tolist() == [0.75] and found.larger.tolist() == [1.0]
+    assert found.verdict.tolist() == ["one seed: no verdict"]
+    assert paired_differences(some, questions, "field_width").difference.tolist() == [1.5]
+
+
+def test_trainings_count_as_patches_do():
+    again = rows().replace({"network": {"taylor": "taylor_s1"}}).query("network == 'taylor_s1'")
+    both = pd.concat([rows(), again.assign(diffusion_index=again.diffusion_index + 1)])
+    found = paired_differences(both, [("seeds", ["taylor", "taylor_s1"], ["untrained_softmax_w8"] * 2)])
+    # gains 1, 2, 0.5 under one training, one more under the other: seeds' means differ by 1
+    error = math.hypot(0.5, np.std([1, 2, 0.5], ddof=1) / math.sqrt(3))
+    half = 12.706204736432095 * error
+    mean = 3.5 / 3 + 0.5
+    assert found[["difference", "low", "high"]].values.tolist()[0] == pytest.approx(
+        [mean, mean - half, mean + half]
     )
-    assert found.larger.tolist() == [1.0]
-    assert paired_differences(some, pairs, "field_width")["mean"].tolist() == [1.5]
+    assert found.verdict.tolist() == ["3 images: no verdict"]
 
 
 def test_a_difference_in_words():
-    found = pd.DataFrame([{"question": "a", "mean": 1.234, "low": -0.1, "high": 2.0}])
+    found = pd.DataFrame([{"question": "a", "difference": 1.234, "low": -0.1, "high": 2.0, "seeds": 3}])
     assert report_attribution.difference_text(found, "a") == "+1.23 (-0.10 to +2.00)"
+    assert report_attribution.difference_text(found.assign(seeds=1), "a") == "+1.23 (one training)"
     assert report_attribution.difference_text(found, "b") == "(not measured)"
 
 
 def test_one_patch_has_no_interval():
     summary = diffusion_summary(rows().iloc[:1])
     assert summary["mean"][0] == 1 and math.isnan(summary.low[0])
-
-
-def test_verdicts():
-    assert [report_attribution.verdict(*interval) for interval in ((0.1, 1), (-2, -1), (-1, 1))] == [
-        "more",
-        "less",
-        "no different",
-    ]
 
 
 def test_figures_draw_what_they_are_given():

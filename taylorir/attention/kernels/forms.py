@@ -126,11 +126,12 @@ def measured_crossover(head_dim: int) -> float:
     Raises:
         OSError, ValueError, KeyError: the table that TAYLORIR_CROSSOVERS names is none.
     """
-    return _interpolated(Path(os.environ.get("TAYLORIR_CROSSOVERS") or CROSSOVERS), head_dim)
+    return _interpolated(os.environ.get("TAYLORIR_CROSSOVERS", ""), head_dim)
 
 
 @functools.cache
-def _interpolated(table: Path, head_dim: int) -> float:
+def _interpolated(named: str, head_dim: int) -> float:
+    table = Path(named) if named else CROSSOVERS
     with table.open(newline="", encoding="utf-8") as file:
         points = sorted((int(row["head_dim"]), float(row["num_tokens"])) for row in csv.DictReader(file))
     if not points:

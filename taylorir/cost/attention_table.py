@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,11 @@ SHAPES = (
     Shape(64, 6, 30, backward_bar=0.5),
     Shape(256, 6, 30, backward_bar=0.5),
 )
+PLAIN_SHAPES = tuple(
+    dataclasses.replace(shape, forward_bar=None, backward_bar=None, share_bar=None)
+    for shape in SHAPES
+    if shape.num_tokens < 9216
+)
 PUBLISHED_SHAPES = tuple(
     Shape(tokens, heads, width, forward_bar=15)
     for tokens in (2304, 16384)
@@ -83,8 +89,8 @@ def speed_rows(
 
     Args:
         shapes: what to time, in float32.
-        against: "sdpa", PyTorch's fused softmax attention, or "published", TaylorShift as its authors
-            published it, forward only.
+        against: "sdpa", PyTorch's fused softmax attention; "plain", our own form in plain PyTorch; or
+            "published", TaylorShift as its authors published it, forward only.
         rounds: times that each call is timed at least, after one that is not.
         seconds: time to go on for, so that calls of less than a millisecond get more rounds.
         seed: of the inputs.
@@ -95,12 +101,16 @@ def speed_rows(
         the definition counts (:func:`counted_operations`) over those that a product of large matrices makes
         in our time, ``load``: processes that wanted to run beside this one, and the columns of provenance.
     """
-    other = {"sdpa": scaled_dot_product_attention, "published": taylor_efficient_published}[against]
+    other = {
+        "sdpa": scaled_dot_product_attention,
+        "plain": partial(taylor_attention, backend="torch"),
+        "published": taylor_efficient_published,
+    }[against]
     rows = []
     for shape in tqdm(shapes, desc=against, leave=False):
         q, k, v, gradient = _inputs(shape, seed)
         passes = [("forward", shape.forward_bar)]
-        if against == "sdpa":
+        if against != "published":
             passes.append(("forward + backward", shape.backward_bar))
         calls = {
             (name, direction): _call(attention, direction, q, k, v, gradient)
@@ -248,6 +258,7 @@ def main() -> None:
     speed = pd.concat(
         [
             speed_rows(SHAPES, rounds=arguments.rounds),
+            speed_rows(PLAIN_SHAPES, against="plain", rounds=arguments.rounds),
             speed_rows(PUBLISHED_SHAPES, against="published", rounds=arguments.rounds),
         ],
         ignore_index=True,

@@ -69,6 +69,7 @@ def test_wrong_rounds_are_named(rounds, monkeypatch, capsys):
 def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PUBLISHED_SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark, "PLAIN_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
     monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
     monkeypatch.setattr(attention_benchmark.memory_rows, "__defaults__", ((SMALL,),))
@@ -78,6 +79,12 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     threads = torch.get_num_threads()
     attention_benchmark.main()
     assert torch.get_num_threads() == threads
-    assert pd.read_csv(tmp_path / "a" / "b.csv").against.tolist() == ["sdpa", "sdpa", "published"]
+    assert pd.read_csv(tmp_path / "a" / "b.csv").against.tolist() == [
+        "sdpa",
+        "sdpa",
+        "plain",
+        "plain",
+        "published",
+    ]
     printed = capsys.readouterr().out
     assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

@@ -13,6 +13,7 @@ from .evidence import (
     estimate as estimate,
     exclusions as exclusions,
     judge as judge,
+    seeds_needed as seeds_needed,
 )
 from .tables import (
     MethodStyle as MethodStyle,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from taylorir.report.evidence import estimate, exclusions, judge
+from taylorir.report.evidence import estimate, exclusions, judge, seeds_needed
 
 
 def test_seeds_and_images_count_by_hand():
@@ -110,6 +110,11 @@ def test_verdicts_by_hand():
     assert judge(sure.assign(planned=3)).verdict[0] == "2 of 3 seeds: no verdict"
     assert judge(sure.assign(images=3)).verdict[0] == "3 images: no verdict"
     assert judge(sure, more="more").verdict[0] == "more"
+
+
+def test_the_seeds_that_a_difference_needs():
+    # seeds' means 0 and 2 spread by sqrt(2); half of that needs the textbook's 34 pairs
+    assert seeds_needed(np.array([[0.0, 2.0], [0.0, 2.0]]), math.sqrt(2) / 2) == 34
 
 
 def test_what_is_excluded_by_hand():

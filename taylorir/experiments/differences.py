@@ -121,9 +121,9 @@ def compare(
     Returns:
         Columns experiment, label, set ("all", or its name), images, seeds, planned (seeds that the protocol
         fixed before), difference (mean over images and seeds, dB), low, high, error, freedom, p and
-        detectable (see :class:`taylorir.report.evidence.Estimate`; NaN for one seed), seeds_low and
+        detectable (see :class:`taylorir.report.Estimate`; NaN for one seed), seeds_low and
         seeds_high (the least and the largest of the seeds' mean differences), wins (share of images with a
-        gain), barred, p_holm and verdict (see :func:`taylorir.report.evidence.judge`; Holm's correction is
+        gain), barred, p_holm and verdict (see :func:`taylorir.report.judge`; Holm's correction is
         over the whole table).
         Comparisons whose runs have no rows are left out.
     """

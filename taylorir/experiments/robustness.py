@@ -95,8 +95,8 @@ def paired_gain(
         floor: a model; where one of both sides is below it on average, the degradation is not judged.
 
     Returns:
-        Columns degradation, images, seeds, those of :class:`taylorir.report.evidence.Estimate` (dB), barred,
-        p_holm (corrected over the degradations) and verdict (see :func:`taylorir.report.evidence.judge`).
+        Columns degradation, images, seeds, those of :class:`taylorir.report.Estimate` (dB), barred,
+        p_holm (corrected over the degradations) and verdict (see :func:`taylorir.report.judge`).
 
     Raises:
         ValueError: the numbers of models differ.

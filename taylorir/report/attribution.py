@@ -85,8 +85,8 @@ def paired_differences(
 
     Returns:
         Columns question, first, second, images (patches, one an image), seeds, planned, those of
-        :class:`taylorir.report.evidence.Estimate`, larger (share of patches where first is), p_holm
-        (corrected over the questions) and verdict: more, less, or see :func:`taylorir.report.evidence.judge`.
+        :class:`taylorir.report.Estimate`, larger (share of patches where first is), p_holm
+        (corrected over the questions) and verdict: more, less, or see :func:`taylorir.report.judge`.
     """
     place = ["image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed"]
     wide = rows.pivot_table(index=place, columns="network", values=column)

@@ -34,7 +34,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         difference: the mean over seeds and images.
-        low, high: ends of the 95 % interval over seeds and images; NaN for one seed or one image.
+        low: lower end of the 95 % interval over seeds and images; NaN for one seed or one image.
+        high: its upper end.
         error: standard error of the mean; NaN likewise.
         freedom: degrees of freedom of the interval.
         p: of no difference, two-sided.

@@ -29,8 +29,8 @@ def inputs_of(notebook: Path, parameters: Mapping[str, Any], root: Path = Path("
     """
     tree = ast.parse(_code_of(root / notebook))
     modules = _reached([*imported_modules(tree), RUNNER], root)
-    data = declared_reads(notebook, parameters, root)
-    return sorted({str(notebook), ENVIRONMENT, *(str(path.relative_to(root)) for path in modules), *data})
+    files = (str(path.relative_to(root)) for path in modules | _parts_of_rooms(modules, root))
+    return sorted({str(notebook), ENVIRONMENT, *files, *declared_reads(notebook, parameters, root)})
 
 
 def imported_modules(tree: ast.AST, package: str = PACKAGE) -> Iterator[str]:
@@ -72,6 +72,13 @@ def _reached(modules: list[str], root: Path) -> set[Path]:
                 found.add(path)
                 waiting += imported_modules(ast.parse(path.read_text(encoding="utf-8")))
     return found
+
+
+def _parts_of_rooms(modules: set[Path], root: Path) -> set[Path]:
+    """What the rooms of these modules hold beside Python: sources of kernels, tables that they choose by."""
+    rooms = {path.relative_to(root / PACKAGE).parts[0] for path in modules}
+    found = (path for room in rooms for path in (root / PACKAGE / room).glob("**/*"))
+    return {path for path in found if path.suffix in (".h", ".cpp", ".csv")}
 
 
 def _files_of(module: str, root: Path) -> list[Path]:

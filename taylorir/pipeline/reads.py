@@ -18,8 +18,7 @@ from taylorir.pipeline.parameters import PRESETS
 
 TABLE = "reads.yaml"
 TRACE_VARIABLE = "TAYLORIR_READS"  # the file that a kernel writes to
-FOLDERS = ("data", "taylorir")  # below the checkout
-NO_DATA = (".py", ".pyc", ".pyi")
+FOLDER = "data"  # below the checkout
 
 
 def declared_reads(notebook: Path, parameters: Mapping[str, Any], root: Path = Path(".")) -> list[str]:
@@ -53,7 +52,7 @@ def traced_reads(trace: Path) -> list[str]:
 
 
 def load_ipython_extension(_shell: object) -> None:
-    """Write each file of the checkout that this process opens to read to the file of ``TRACE_VARIABLE``.
+    """Write each data file of the checkout that this process opens to read to the file of ``TRACE_VARIABLE``.
 
     Python tells of its own openings. The reader of safetensors opens in Rust and does not, so it is told of.
     """
@@ -66,9 +65,7 @@ def load_ipython_extension(_shell: object) -> None:
         if not isinstance(path, str | os.PathLike):
             return
         file = Path(os.path.abspath(path))
-        if file.suffix in NO_DATA or not any(file.is_relative_to(root / folder) for folder in FOLDERS):
-            return
-        if file.is_file():
+        if file.is_relative_to(root / FOLDER) and file.is_file():
             os.write(trace, f"{file.relative_to(root).as_posix()}\n".encode())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -43,9 +43,11 @@ def test_a_notebook_depends_on_what_it_imports_its_runner_and_the_environment(tm
         "pipeline/part": "",
     }
     write_files(tmp_path, {f"taylorir/{name}.py": text for name, text in modules.items()})
+    parts = ["taylorir/pipeline/kernels/a.cpp", "taylorir/pipeline/table.csv"]
+    write_files(tmp_path, dict.fromkeys([*parts, "taylorir/room/b.cpp", "taylorir/pipeline/notes.txt"], ""))
     name = Path("notebooks/01_a.ipynb")
     write_notebook(tmp_path / name, "%matplotlib inline\nfrom taylorir.top import f")
-    reached = [f"taylorir/{module}.py" for module in modules if module != "other"]
+    reached = [f"taylorir/{module}.py" for module in modules if module != "other"] + parts
     assert inputs_of(name, {"preset": "cpu"}, tmp_path) == sorted(["requirements.txt", str(name), *reached])
 
 

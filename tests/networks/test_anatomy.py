@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from taylorir.cost.network_runtime import compare_networks
 from taylorir.networks import anatomy
@@ -105,8 +106,9 @@ def test_times_are_rows_relative_to_the_first_network(tmp_path):
         "one": ("swinir_tiny_x2", {"depths": (1,)}),
         "two": ("taylorswinir_tiny_x2", {"depths": (1,)}),
     }
-    with (tmp_path / "lock").open("w") as lock:
-        rows = compare_networks(networks, size=16, repeats=2, threads=1, lock=lock)
+    lock = FileLock(tmp_path / "lock")
+    rows = compare_networks(networks, size=16, repeats=2, threads=1, lock=lock)
+    assert not lock.is_locked
     assert rows["network"].tolist() == ["one", "two"]
     assert rows["over_first"][0] == 1.0
     assert rows["over_first"][1] == pytest.approx(rows["latency_ms"][1] / rows["latency_ms"][0])

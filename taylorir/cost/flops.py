@@ -13,9 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
+from taylorir.attention.kernels.segments import executing
 from taylorir.cost.allocations import record
 from taylorir.cost.memory import MemoryPoint, build
-from taylorir.cost.tracing import run_once
+from taylorir.cost.tracing import WholeWindows, run_once
 from taylorir.networks import taylor_efficient_published
 from taylorir.rows import provenance
 
@@ -110,6 +111,7 @@ def network_flops(point: MemoryPoint) -> dict[str, int]:
     with (
         torch.set_grad_enabled(point.mode == "train"),
         record(run=run_once),  # shapes are worked out once, as blocks are alike
+        executing(WholeWindows()),
         FlopCounterMode(display=False) as counter,
     ):
         sr = model(image)

@@ -11,6 +11,7 @@ from taylorir.evaluation import memory_limit
 from taylorir.evaluation.memory_limit import (
     available_memory,
     choose_tile,
+    give_back_freed,
     parse_memory,
     peak_resident_memory,
     resident_memory,
@@ -32,6 +33,7 @@ def tiny():
 
 def test_memory_decides_the_tile(tiny):
     def tile(mebibytes: float) -> int:
+        give_back_freed()  # as choose_tile does first
         budget = resident_memory() + int(mebibytes * 2**20)
         return choose_tile(cost, (4000, 4000), "auto", memory=budget, reserved=0)
 

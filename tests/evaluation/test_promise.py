@@ -76,7 +76,9 @@ def test_the_tile_follows_the_promise(tmp_path, model):
     write_image(picture, smooth(600, 800, 3))
     refused = run(picture, result, "--model", model, "--memory", "230MiB")
     assert refused.returncode == 2 and not result.exists()
-    assert re.search(r"memory is too small: .* needs about \d+ MiB in all, ", refused.stderr), refused.stderr
+    assert re.search(r"memory is too small: .* needs about [\d,]+ MiB in all, ", refused.stderr), (
+        refused.stderr
+    )
     little, much = (run(picture, result, "--model", model, "--memory", size) for size in ("340MiB", "2GiB"))
     assert peak_mib(little) + 40 < peak_mib(much) and peak_mib(little) <= ALLOWED * 340
 
@@ -102,7 +104,9 @@ def test_what_a_picture_holds_by_hand(monkeypatch):
 def test_a_picture_is_refused_by_its_header(tmp_path, monkeypatch):
     write_image(tmp_path / "in.png", smooth(30, 40, 3))
     monkeypatch.setattr("taylorir.evaluation.files.open_picture", lambda path: pytest.fail("it was decoded"))
-    with pytest.raises(ValueError, match=r"reading .*in\.png needs about \d+ MiB in all, 50 MiB are allowed"):
+    with pytest.raises(
+        ValueError, match=r"reading .*in\.png needs about [\d,]+ MiB in all, 50 MiB are allowed"
+    ):
         upscale_file("bicubic", tmp_path / "in.png", tmp_path / "out.png", upscale=2, memory="50MiB")
     assert not (tmp_path / "out.png").exists()
 

@@ -89,6 +89,16 @@ def test_padding_reflects_images_of_any_size(height, width):
     assert np.array_equal(padded.numpy(), expected)
 
 
+def test_buffers_for_files_of_the_authors_by_hand():
+    index = [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+    assert windows.official_index(2).tolist() == index
+    mask = windows.official_mask(4, 2, 1)
+    assert mask.shape == (4, 4, 4) and not mask[0].any()
+    assert mask[1][:2, :2].tolist() == [[0, -100], [-100, 0]]  # the right column came from the left border
+    assert mask[2][::2, ::2].tolist() == [[0, -100], [-100, 0]]  # the lower row came from the upper border
+    assert mask[3].tolist() == (torch.eye(4) * 100 - 100).tolist()
+
+
 @pytest.mark.parametrize("shift", [0, 2])
 def test_orders_and_their_inverse(shift):
     place = (8, 12, 4, shift, CPU)

@@ -63,6 +63,10 @@ def test_taylorized_swin2sr_round_trip(swin2sr, window_size, tmp_path):
     dropped = before.keys() - taylor.state_dict().keys()
     assert all("continuous_position_bias_mlp" in name or "logit_scale" in name for name in dropped)
 
+    layers = taylor.swin2sr.encoder.stages[0].layers
+    window = window_size or 4
+    assert [(layer.window_size, layer.shift_size) for layer in layers] == [(window, 0), (window, window // 2)]
+
     y = taylor(x).reconstruction
     assert y.shape == (1, 3, 32, 16)
     y.square().mean().backward()

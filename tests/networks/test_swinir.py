@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir.networks import windows
 from taylorir.networks.checkpoint import load_checkpoint
+from taylorir.networks.original import as_in_original
 from taylorir.networks.released import infer_config
 from taylorir.networks.swinir import PatchEmbed, PatchUnembed, SwinIR, SwinTransformerBlock
 from taylorir.networks.variants import VARIANTS, build_model
@@ -106,6 +107,32 @@ def test_parameter_counts(name, overrides, count):
     with torch.device("meta"):
         model = build_model(name, **overrides)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_linear_layers_begin_small_and_without_bias():
+    """As in the authors' code: a normal distribution of 0.02; PyTorch's own is uniform within 0.13 here."""
+    torch.manual_seed(0)
+    model = build_model("swinir_s_x2", depths=(2,))
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    weights = torch.cat([module.weight.detach().flatten() for module in linear])
+    assert float(weights.std()) == pytest.approx(0.02, rel=0.01)
+    assert float((weights.abs() > 0.04).float().mean()) == pytest.approx(0.0455, rel=0.05)
+    assert not any(module.bias.any() for module in linear)
+
+
+def test_the_original_holds_its_masks_for_one_size(monkeypatch):
+    model = as_in_original(tiny(depths=(2,)), 16)
+    plain, shifted = (block.attn for block in model.layers[0].residual_group.blocks)
+    assert plain.attn_mask is None
+    allowed = windows.window_mask(16, 16, 4, 2, torch.device("cpu"))
+    assert torch.equal(shifted.attn_mask, torch.where(allowed, 0.0, -100.0))
+    made = []
+    monkeypatch.setattr(type(plain), "_mask", lambda self, *size: made.append(size))
+    with torch.no_grad():
+        model(torch.rand(1, 3, 16, 16))
+        assert made == []
+        model(torch.rand(1, 3, 16, 12))
+        assert made == [(16, 12)] * 2  # in the block that does not shift as well, as the authors' code does
 
 
 def test_memory_of_index_and_masks_at_window_48():

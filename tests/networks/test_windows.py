@@ -83,7 +83,7 @@ def test_position_bias_reads_the_row_of_each_offset():
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 16), (5, 3), (2, 9), (1, 5), (1, 1), (30, 1)])
 def test_padding_reflects_images_of_any_size(height, width):
-    image = np.random.default_rng(0).random((1, 3, height, width))
+    image = np.random.default_rng(0).random((9, 3, height, width))
     padded = windows.pad_reflect(torch.from_numpy(image), 8)
     expected = np.pad(image, ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)), mode="reflect")
     assert np.array_equal(padded.numpy(), expected)

@@ -200,3 +200,13 @@ def test_a_cut_weights_file_is_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged or cut short"):
         load_checkpoint(path)
+
+
+def test_weights_that_are_there_are_not_written_again(tmp_path):
+    path = save_weights(tmp_path / "w.safetensors", MODEL, {"note": "x"})
+    files = [path, path.with_suffix(".json")]
+    before = [file.stat().st_ino for file in files]
+    save_weights(path, MODEL, {"note": "x"})
+    assert [file.stat().st_ino for file in files] == before
+    save_weights(path, MODEL, {"note": "y"})
+    assert path.stat().st_ino != before[0]

@@ -135,6 +135,12 @@ def test_the_original_holds_its_masks_for_one_size(monkeypatch):
         assert made == [(16, 12)] * 2  # in the block that does not shift as well, as the authors' code does
 
 
+@pytest.mark.parametrize("overrides", [{"attention": "taylor"}, {"position": "none"}])
+def test_the_original_has_softmax_and_a_bias(overrides):
+    with pytest.raises(ValueError, match="the original network has softmax attention with position 'bias'"):
+        as_in_original(tiny(**overrides), 16)
+
+
 def test_memory_of_index_and_masks_at_window_48():
     with torch.device("meta"):
         model = build_model("swinir_m_x2", window_size=48)
@@ -308,6 +314,8 @@ def test_stochastic_depth_rises_over_blocks_and_rests_in_evaluation():
     model = tiny(drop_path_rate=0.3)
     blocks = [module for module in model.modules() if isinstance(module, SwinTransformerBlock)]
     assert [block.drop_path for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
+    pair = tiny(drop_path_rate=0.3, depths=(2,)).layers[0].residual_group.blocks
+    assert [block.drop_path for block in pair] == [0, 0.3]
     block = blocks[-1]
     x = torch.rand(400, 4, 4, 12)
     untouched = (block.train()(x) == x).flatten(1).all(1).float().mean()

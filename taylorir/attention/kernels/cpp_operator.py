@@ -62,7 +62,7 @@ def build(*, verbose: bool = False) -> Path:
         if not library.is_file():
             if shutil.which(compiler := cpp_extension.get_cxx_compiler()) is None:
                 raise RuntimeError(f"no C++ compiler: {compiler} is not on the path")
-            logger.warning("building the C++ kernels of attention, once, in about half a minute: %s", folder)
+            logger.warning("building the C++ kernels of attention, once, which takes a while: %s", folder)
             parts = folder / "parts"
             shutil.rmtree(parts, ignore_errors=True)  # of a build that was killed, and its lock
             parts.mkdir()

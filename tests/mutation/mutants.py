@@ -129,11 +129,8 @@ def _changes(node: ast.AST) -> list[tuple[str, object]]:
         case ast.If():
             return [("condition", True), ("condition", False)]
         case ast.Call(args=[first, second, *_]) if _name(node) not in _SYMMETRIC | _QUESTIONS:
-            return (
-                []
-                if isinstance(first, ast.Starred) or isinstance(second, ast.Starred)
-                else [("exchange", None)]
-            )
+            starred = isinstance(first, ast.Starred) or isinstance(second, ast.Starred)
+            return [] if starred or ast.dump(first) == ast.dump(second) else [("exchange", None)]
     return []
 
 

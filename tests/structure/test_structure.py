@@ -31,6 +31,7 @@ INNER_ROOMS = {"taylorir.attention": "cost"}
 NO_CLAIM = (
     "tests/book/",
     "tests/cli/test_benchmark",
+    "tests/mutation/",
     "tests/networks/test_export",
     "tests/networks/test_tracing",
     "tests/pipeline/",

@@ -174,10 +174,10 @@ def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
     }
     about = f"quality_{tier}_runs.csv"
     if not _is_of_training(places.results / about, row):
-        _replace(places, f"quality_{tier}.csv", pd.DataFrame(columns=list(_ROW_COLUMNS)), run=run.name)
+        replace_rows(places, f"quality_{tier}.csv", pd.DataFrame(columns=list(_ROW_COLUMNS)), run=run.name)
     columns = ["run", "step", "loss", "psnr_y", "seconds", "cpu_seconds", *PROVENANCE_COLUMNS]
     points = curve[curve.psnr_y.notna()].assign(run=run.name, **measured_by).round(6)[columns]
-    _replace(places, f"quality_{tier}_curves.csv", points, run=run.name)
+    replace_rows(places, f"quality_{tier}_curves.csv", points, run=run.name)
     if run.keep_weights:
         places.weights.mkdir(parents=True, exist_ok=True)
         for suffix in SUFFIXES:
@@ -185,7 +185,7 @@ def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
             kept = places.weights / f"{run.name}{suffix}"
             if not kept.exists() or kept.read_bytes() != content:
                 write_atomic(kept, lambda file, content=content: file.write(content))
-    _replace(places, about, pd.DataFrame([row]), run=run.name)
+    replace_rows(places, about, pd.DataFrame([row]), run=run.name)
 
 
 def _is_of_training(path: Path, row: dict) -> bool:
@@ -211,7 +211,7 @@ def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[s
         rows = evaluate(model, name, run.config.model.upscale, data_root=places.data_root, name=run.name)
         print(f"{run.name}: {name} {rows.psnr_y.mean():.3f} dB", flush=True)
         rows = rows.assign(run=run.name, **_where(run))[list(_ROW_COLUMNS)].round({"psnr_y": 4, "ssim_y": 6})
-        _replace(places, path.name, rows, run=run.name, set=name)
+        replace_rows(places, path.name, rows, run=run.name, set=name)
 
 
 def _where(run: Run) -> dict[str, str | int]:
@@ -219,7 +219,7 @@ def _where(run: Run) -> dict[str, str | int]:
     return provenance(device=device, dtype=run.config.dtype, seed=run.config.seed)
 
 
-def _replace(places: Places, name: str, rows: pd.DataFrame, **key: str) -> None:
+def replace_rows(places: Places, name: str, rows: pd.DataFrame, **key: str) -> None:
     """Put rows into a CSV file in the place of those that have the key; one process at a time.
 
     Where they are there already, the file stays untouched.

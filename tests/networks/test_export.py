@@ -27,6 +27,9 @@ VARIANTS = {
     "taylor rope": {"attention": "taylor", "window_size": 12, "position": "rope"},
     "taylor lepe": {"attention": "taylor", "window_size": 12, "position": "lepe"},
     "patches of 2": {"attention": "taylor", "window_size": 8, "patch_size": 2},
+    "grey denoising": {"upscale": 1, "upsampler": "", "in_chans": 1},
+    "JPEG artefacts": {"upscale": 1, "upsampler": "", "img_range": 255.0, "window_size": 7},
+    "real-world": {"upscale": 4, "upsampler": "nearest+conv", "resi_connection": "3conv"},
 }
 
 
@@ -39,7 +42,7 @@ def test_exportable_network_is_the_network(name):
     model = network(**VARIANTS[name])
     exportable = export.ExportableNetwork(model)
     for size in ((24, 24), (17, 31), (3, 5), (1, 1)):
-        lr = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        lr = torch.rand(2, model.config.in_chans, *size, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             torch.testing.assert_close(exportable(lr), model(lr), **TOLERANCE)
 
@@ -69,6 +72,7 @@ def test_the_network_is_left_as_it_was_and_its_copy_drops_no_branch():
         ("taylor", ".pt2"),
         pytest.param("taylor", ".onnx", marks=onnx),
         pytest.param("softmax", ".onnx", marks=onnx),
+        ("grey denoising", ".pt2"),
     ],
 )
 def test_exported_files_take_any_size_and_number_of_images(name, suffix, tmp_path):
@@ -76,11 +80,12 @@ def test_exported_files_take_any_size_and_number_of_images(name, suffix, tmp_pat
     settings = {"embed_dim": 8, "num_heads": 2, "window_size": 4}
     if name == "taylor":
         settings |= {"attention": "taylor", "window_size": 48, "position": "lepe", "scale_output": True}
-    model = network(**settings)
+    model = network(**VARIANTS.get(name, {}) | settings)
     path = export.export_network(model, tmp_path / f"network{suffix}")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     run = export.load_exported(path)
-    for shape in ((1, 3, 1, 1), (3, 3, 1, 9), (3, 3, 13, 50), (1, 3, 200, 333)):
+    for batch, *size in ((1, 1, 1), (3, 1, 9), (3, 13, 50), (1, 200, 333)):
+        shape = (batch, model.config.in_chans, *size)
         lr = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             found, expected = run(lr), model(lr)

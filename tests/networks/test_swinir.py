@@ -20,7 +20,11 @@ from taylorir.networks.variants import VARIANTS, build_model
 from taylorir.networks.window_attention import sdpa
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-OFFICIAL = json.loads((GOLDEN / "swinir.json").read_text())
+OFFICIAL = {
+    name: official
+    for file in ("swinir.json", "swinir_families.json")
+    for name, official in json.loads((GOLDEN / file).read_text()).items()
+}
 BUFFERS = ("relative_position_index", "attn_mask")
 
 
@@ -305,8 +309,8 @@ def test_files_that_are_no_swinir_are_refused(tmp_path):
     torch.save({"conv_first.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"lacks layers\.0"):
         load_checkpoint(path)
-    torch.save({"conv_up1.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="nearest\\+conv"):
+    torch.save({"conv_first.weight": torch.zeros(1), "absolute_pos_embed": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="an absolute position embedding, which is not built here"):
         load_checkpoint(path)
 
 
@@ -342,6 +346,11 @@ def test_checkpointing_changes_no_gradient():
 def test_inputs_that_are_no_rgb_images_are_refused(shape):
     with pytest.raises(ValueError, match=r"the input must be \[B, 3, H, W\]"):
         tiny()(torch.zeros(shape))
+
+
+def test_a_grey_network_refuses_colour():
+    with pytest.raises(ValueError, match=r"must be \[B, 1, H, W\] with .* got \[1, 3, 8, 8\]"):
+        tiny(in_chans=1)(torch.zeros(1, 3, 8, 8))
 
 
 def test_class_and_configuration_must_agree():

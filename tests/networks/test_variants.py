@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from taylorir.networks.conversion import taylorize
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.taylorswinir import TaylorSwinIR
 from taylorir.networks.variants import (
@@ -26,9 +27,49 @@ def test_names():
     }
     assert promised | {"swinir_m_x8", "swinir_tiny_x2", "taylorswinir_tiny_x2"} <= VARIANTS.keys()
     for name, config in VARIANTS.items():
-        assert name.endswith(f"_x{config.upscale}")
+        assert name.endswith(f"_x{config.upscale}") or (config.upscale == 1 and "_x" not in name)
         assert config.attention == ("taylor" if name.startswith("taylor") else "softmax")
-        assert config.window_size == (8 if config.attention == "softmax" else 16 if "tiny" in name else 48)
+        small, large = (7, 49) if "jpeg" in name else (8, 16 if "tiny" in name else 48)
+        assert config.window_size == (small if config.attention == "softmax" else large)
+        assert config.in_chans == (1 if name.endswith("_gray") else 3)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("taylor")])
+def test_a_taylor_variant_differs_in_attention_alone(name):
+    with torch.device("meta"):
+        taylor, softmax = build_model(name), build_model(name.removeprefix("taylor"))
+    ours, theirs = ({key: p.shape for key, p in m.named_parameters()} for m in (taylor, softmax))
+    depths = enumerate(taylor.config.depths)
+    blocks = [f"layers.{i}.residual_group.blocks.{j}.attn." for i, depth in depths for j in range(depth)]
+    assert ours.keys() - theirs.keys() == {f"{block}temperature" for block in blocks}
+    assert theirs.keys() - ours.keys() == {f"{block}relative_position_bias_table" for block in blocks}
+    assert all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys())
+    assert taylorize(softmax, window_size=taylor.config.window_size).config == taylor.config
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("taylorswinir_real_l_x4", (68, 20)),
+        ("taylorswinir_denoise_gray", (17, 5)),
+        ("taylorswinir_jpeg_color", (17, 5)),
+    ],
+)
+def test_the_twins_of_other_tasks_train_in_all_their_parts(name, size):
+    torch.manual_seed(0)
+    model = build_model(name, embed_dim=12, depths=[2], num_heads=2, window_size=4, drop_path_rate=0.0)
+    y = model(torch.rand(1, model.config.in_chans, 17, 5))
+    assert y.shape == (1, model.config.in_chans, *size)
+    y.square().sum().backward()
+    assert [key for key, p in model.named_parameters() if not p.grad.any()] == []
+
+
+def test_without_an_upsampler_the_network_adds_to_its_input():
+    model = build_model("swinir_jpeg_color", embed_dim=12, depths=[2], num_heads=2)
+    torch.nn.init.zeros_(model.conv_last.weight)
+    torch.nn.init.constant_(model.conv_last.bias, 25.5)
+    image = torch.rand(1, 3, 9, 6)
+    torch.testing.assert_close(model(image), image + 0.1)  # 25.5 of img_range 255
 
 
 @pytest.mark.parametrize("name", ["swinir_tiny_x2", "taylorswinir_tiny_x2"])
@@ -81,7 +122,14 @@ def test_without_stages_the_network_is_a_linear_filter_of_three_convolutions():
         ({"depths": 6}, "depths must be a list of whole numbers, got 6"),
         ({"num_heads": 2.0}, "num_heads must be a whole number or a list of them, got 2.0"),
         ({"window_size": 8.0}, "window_size must be a positive whole number, got 8.0"),
-        ({"upscale": 5}, "upscale must be one of 2, 3, 4, 8, got 5"),
+        ({"upscale": 5}, "upscale must be one of 1, 2, 3, 4, 8, got 5"),
+        ({"upsampler": ""}, "upscale must be 1 with upsampler '', got 2"),
+        (
+            {"upscale": 3, "upsampler": "nearest+conv"},
+            r"upscale must be 2 or 4 with upsampler 'nearest\+conv', got 3",
+        ),
+        ({"in_chans": 4}, "in_chans must be one of 3, 1, got 4"),
+        ({"resi_connection": "2conv"}, "resi_connection must be one of '1conv', '3conv', got '2conv'"),
         ({"patch_size": 3}, "patch_size must be one of 1, 2, 4, 8, got 3"),
         ({"attention": "linear"}, "attention must be one of 'softmax', 'taylor', got 'linear'"),
         ({"attention": "taylor", "position": "bias"}, "position 'bias' adds to the scores"),

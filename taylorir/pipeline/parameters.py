@@ -16,6 +16,23 @@ from taylorir.rows import one_line
 PRESETS = ("smoke", "cpu", "paper")
 
 
+class WrongPreset(ValueError):
+    """A preset that no notebook has; IPython shows it as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+def check_preset(preset: str) -> None:
+    """Refuse what is not one of ``PRESETS``: the first call of every notebook.
+
+    Raises:
+        WrongPreset: which a notebook shows without a traceback.
+    """
+    if preset not in PRESETS:
+        raise WrongPreset(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+
+
 def declared_parameters(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters and their defaults, out of the cell tagged ``parameters``.
 

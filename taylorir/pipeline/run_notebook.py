@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 #: What a notebook, and each of its cells, may take, by preset.
 MINUTES = {"smoke": 5, "cpu": 30, "paper": 24 * 60}
+BY_HAND = "taylorir_by_hand"  # as taylorir.report.glue_values marks what the book does without
 SOCKET_PATH_BYTES = 103  # that every system takes
 VERSIONS_SHOWN = ("torch", "numpy", "pandas", "scikit-image", "matplotlib", "papermill")
 
@@ -171,7 +172,12 @@ def _prepare_for_book(executed: NotebookNode, source: Path, *, seconds: float, t
                 "code_prompt_show": f"Show the {what}",
                 "code_prompt_hide": f"Hide the {what}",
             }
-        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]  # progress bars
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if output.get("name") != "stderr"  # progress bars
+            and BY_HAND not in output.get("metadata", {})
+        ]
     recorded = executed.metadata["papermill"]
     recorded["input_path"], recorded["output_path"] = source.name, source.name
     executed.metadata["taylorir"] = {

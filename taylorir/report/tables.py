@@ -51,6 +51,9 @@ METHODS: dict[str, MethodStyle] = {
 #: below.
 PROVENANCE = ("device", "dtype", "torch", "commit", "seed", "date")
 
+#: Metadata of an output that only those see who run a notebook by hand; the book is built without it.
+BY_HAND = "taylorir_by_hand"
+
 _STYLE = {
     "figure.figsize": (7.2, 4.0),
     "figure.dpi": 100,
@@ -226,14 +229,24 @@ def _cell_text(value: Any, specification: str | None) -> str:
 def glue_values(**values: Any) -> None:
     """Glue numbers and words by name, for ``{glue:text}`` in the prose of this notebook and of other pages.
 
+    A notebook that is run by hand shows them, a line each; for the book ``taylorir.pipeline`` takes these
+    lines out.
+
     Raises:
         ValueError: for NaN or infinity, which no sentence should hold.
         TypeError: for anything but numbers, booleans and strings.
     """
+    from IPython.display import display
     from myst_nb import glue
 
-    for name, value in values.items():
-        glue(name, _plain(name, value), display=False)
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    lines = (
+        f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in plain.items()
+    )
+    display({"text/plain": "\n".join(lines)}, raw=True, metadata={BY_HAND: True})
 
 
 def _plain(name: str, value: Any) -> float | int | str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
+import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -134,3 +138,50 @@ def test_a_build_with_a_mistyped_notebook_or_parameter_is_refused(tmp_path, give
     with pytest.raises((ValueError, TypeError), match=message) as error:
         parameters_by_notebook(given, preset, tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_wrong_preset_is_one_line_in_a_notebook(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    check = "from taylorir.pipeline import check_preset\ncheck_preset({!r})"
+    assert shell.run_cell(check.format("smoke")).success
+    capsys.readouterr()
+    assert not shell.run_cell(check.format("smoky")).success
+    shown = capsys.readouterr().out.strip()
+    assert shown == "WrongPreset: preset is 'smoky', expected one of smoke, cpu, paper"
+
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_explains_each_parameter_of_a_notebook(path):
+    """``papermill --help-notebook`` prints what this finds: name, type, default and comment."""
+    from papermill.inspection import inspect_notebook
+
+    defaults = declared_parameters(nbformat.read(path, as_version=4))
+    found = inspect_notebook(str(path))
+    assert list(found) == list(defaults)
+    for name, said in found.items():
+        assert said["help"], f"{name} has no comment"
+        value = defaults[name]
+        assert said["inferred_type_name"] == _type_of(value), name
+        assert ast.literal_eval(said["default"]) == value
+
+
+def _type_of(value):
+    """As an annotation says it: ``list[int]`` of ``[1, 2]``."""
+    if isinstance(value, list):
+        (inner,) = {_type_of(item) for item in value}
+        return f"list[{inner}]"
+    if isinstance(value, dict):
+        (inner,) = {_type_of(item) for item in value.values()}
+        return f"dict[str, {inner}]"
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_checks_its_preset_before_it_computes(path):
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert "\ncheck_preset(preset)\n" in code[1]

@@ -48,6 +48,17 @@ def test_a_whole_notebook_is_published_with_how_it_was_run(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["01_a.ipynb"]
 
 
+def test_the_book_has_glued_values_without_their_lines_and_no_progress_bar(tmp_path):
+    code = "from tqdm import tqdm\nfrom taylorir import report\nreport.glue_values(x=0.5)\nprint(*tqdm([1]))"
+    source = write_notebook(tmp_path / "01_a.ipynb", code)
+    run_notebook(source, tmp_path / "out" / "01_a.ipynb")
+    glued, printed = nbformat.read(tmp_path / "out" / "01_a.ipynb", as_version=4).cells[-1].outputs
+    assert glued.metadata.scrapbook.name.endswith("x") and glued.data == {
+        "application/papermill.record/text/plain": "0.5"
+    }
+    assert printed.text == "1\n"
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

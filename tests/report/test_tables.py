@@ -81,6 +81,14 @@ def test_glue_takes_one_number_or_word_and_refuses_the_rest(monkeypatch):
             report.glue_values(x=value)
 
 
+def test_glued_values_are_shown_a_line_each(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *data, **options: shown.append((data, options)))
+    report.glue_values(third=np.float32(1 / 3), many=1234567, word="x")
+    ((data,), options) = shown[-1]
+    assert data == {"text/plain": "third = 0.333333\nmany = 1234567\nword = x"} and options["raw"]
+
+
 def test_each_method_has_a_look_of_its_own():
     looks = {name: style for name, style in report.METHODS.items() if name not in ("swinir", "taylorswinir")}
     for field in range(3):

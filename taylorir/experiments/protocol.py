@@ -7,8 +7,10 @@ list`` prints the table; ``... run --tier mini`` does the runs (see :mod:`taylor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from taylorir.experiments.plan import Comparison, Run
+from taylorir.experiments.protocol_mid import MID_RUNS
 from taylorir.networks import VARIANTS, ModelConfig
 from taylorir.training import TrainConfig
 
@@ -23,30 +25,9 @@ EXPERIMENTS: dict[str, str] = {
     "f": "6 against 12 heads",
     "g": "shifted windows or not",
     "h": "a trained SwinIR turned by taylorize and trained on, against the same SwinIR simply trained on",
+    "rates": "the learning rate of each kind, before anything else",
     "floor": "the transformer, against the same network without one: three convolutions, a linear filter",
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run.
-
-    Attributes:
-        name: of the run, its folder and its weights.
-        experiments: keys of ``EXPERIMENTS`` whose comparison it takes part in.
-        config: the whole run.
-        upcycled_from: name of a run whose weights start this one, turned by ``taylorize`` where this one is
-            of TaylorShift; "" for random ones.
-        keep_weights: whether the weights go to ``data/weights``.
-        max_minutes: a run pauses after this time, to be resumed; None means no limit.
-    """
-
-    name: str
-    experiments: tuple[str, ...]
-    config: TrainConfig
-    upcycled_from: str = ""
-    keep_weights: bool = False
-    max_minutes: float | None = None
 
 
 _TAYLOR = {"attention": "taylor", "position": "none", "window_size": 48}
@@ -146,25 +127,6 @@ _PAPER_RUNS = tuple(_paper(family, upscale) for upscale in (2, 3, 4) for family 
 END_POINT = "psnr_y"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What an experiment subtracts from what: ``other`` minus ``reference``, seed by seed.
-
-    The number of seeds is fixed here, before the runs: with fewer rows than that there is no verdict.
-
-    Attributes:
-        experiment: a key of ``EXPERIMENTS``.
-        label: of the difference.
-        reference: names of runs, one a seed.
-        other: as many.
-    """
-
-    experiment: str
-    label: str
-    reference: tuple[str, ...]
-    other: tuple[str, ...]
-
-
 def _compare(experiment: str, label: str, reference: str, other: str) -> Comparison:
     return Comparison(experiment, label, (reference,), (other,))
 
@@ -210,7 +172,12 @@ COMPARISONS: tuple[Comparison, ...] = (
     ),
 )
 
-TIERS: dict[str, tuple[Run, ...]] = {"mini": _MINI_RUNS, "s": _S_RUNS, "paper": _PAPER_RUNS}
+TIERS: dict[str, tuple[Run, ...]] = {
+    "mini": _MINI_RUNS,
+    "mid": MID_RUNS,
+    "s": _S_RUNS,
+    "paper": _PAPER_RUNS,
+}
 
 
 def find_run(tier: str, name: str) -> Run:

@@ -29,7 +29,8 @@ from filelock import FileLock, Timeout
 
 from taylorir.datasets import NamedImage
 from taylorir.evaluation import evaluate
-from taylorir.experiments.protocol import EXPERIMENTS, TIERS, Run, find_run, runs_of
+from taylorir.experiments.plan import Run
+from taylorir.experiments.protocol import EXPERIMENTS, TIERS, find_run, runs_of
 from taylorir.networks import load_checkpoint, read_record, taylorize
 from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic
 from taylorir.training import Processes, TrainResult, join_processes, load_training_images, read_curve, train
@@ -69,7 +70,7 @@ def run_tier(
     """Do the runs of a tier that are not done, main rows first; then measure them on ``sets``.
 
     Args:
-        tier: "mini", "s" or "paper".
+        tier: "mini", "mid", "s" or "paper".
         places: where things lie.
         only: names of runs; empty means all.
         sets: benchmark sets; a run is measured on those that it lacks.
@@ -90,10 +91,11 @@ def run_tier(
     pending = []
     for run in chosen:
         folder = places.runs / tier / run.name
-        source = places.runs / tier / run.upcycled_from / "weights.safetensors"
+        beginning = run.upcycled_from or run.branched_from
+        source = places.runs / tier / beginning
         lock = places.runs / tier / f"{run.name}.lock"
         with contextlib.nullcontext(True) if together else _only_here(lock) as mine:
-            if not mine or (run.upcycled_from and not source.exists()):
+            if not mine or (beginning and not _is_finished(source)):
                 pending.append(run.name)
                 continue
             if not _is_finished(folder):
@@ -107,7 +109,8 @@ def run_tier(
                     continue
             if first:
                 _keep(run, tier, folder, places)
-                _measure(run, tier, folder, places, sets)
+                if run.measured:
+                    _measure(run, tier, folder, places, sets)
     return pending
 
 
@@ -116,7 +119,7 @@ def _train(
 ) -> TrainResult:
     init = None
     if run.upcycled_from:
-        init = load_checkpoint(source)
+        init = load_checkpoint(source / "weights.safetensors")
         if run.config.model.attention == "taylor":
             init = taylorize(init, window_size=run.config.model.window_size)
     return train(
@@ -127,6 +130,7 @@ def _train(
         resume=True,
         max_minutes=run.max_minutes,
         init=init,
+        branch_from=source if run.branched_from else None,
         progress=progress,
     )
 
@@ -159,8 +163,10 @@ def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
         "shift": model.shift,
         "upscale": model.upscale,
         "upcycled_from": run.upcycled_from,
+        "branched_from": run.branched_from,
         "parameters": sum(p.numel() for p in network.parameters()),
         "num_iters": config.num_iters,
+        "decay_iters": config.decay_iters,
         "batch_size": config.batch_size,
         "crop_size": config.crop_size,
         "learning_rate": config.learning_rate,
@@ -259,7 +265,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_runs(tier: Annotated[str, typer.Option(help="mini, s or paper.")] = "mini") -> None:
+def list_runs(tier: Annotated[str, typer.Option(help=f"One of {', '.join(TIERS)}.")] = "mini") -> None:
     """The runs of a tier and the experiments that they serve."""
     for run in runs_of(tier):
         config = run.config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from taylorir.images import check_degradation
@@ -13,6 +14,8 @@ from taylorir.training.settings import check_types
 
 # What a resumed run may set anew, because the weights do not depend on it.
 FREE_ON_RESUME = ("eval_every", "log_every", "checkpoint_every", "keep_checkpoints")
+# What a branch of a run may set anew besides: how far it goes, and how it ends.
+FREE_ON_BRANCH = ("num_iters", "decay_iters", "crop_size")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,14 @@ class TrainConfig:
         num_iters: steps of the optimiser.
         learning_rate: the highest rate.
         betas: of Adam.
-        schedule: "multistep" (halved at the milestones) or "cosine" (to ``final_rate``).
+        schedule: "multistep" (halved at the milestones), "cosine" (to ``final_rate``) or "constant" (until
+            the last ``decay_iters`` steps).
         milestones: fractions of ``num_iters``.
         warmup_iters: steps over which the rate rises linearly.
-        final_rate: of the cosine, as a fraction of ``learning_rate``.
+        decay_iters: of "constant": steps at the end over which the rate falls linearly to ``final_rate``. A
+            run without them can be gone on with for as long as one likes; one with them, branched off from
+            it, tells what it was worth at that point.
+        final_rate: of the cosine and of the linear fall, as a fraction of ``learning_rate``.
         ema_decay: of the averaged weights, which are those evaluated and kept; 0 means no averaging. In the
             first steps it is (1 + step) / (10 + step), so that the initial weights are forgotten.
         clip_grad_norm: the largest norm of the gradient; 0 means no clipping.
@@ -65,6 +72,7 @@ class TrainConfig:
     schedule: str = "multistep"
     milestones: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
     warmup_iters: int = 0
+    decay_iters: int = 0
     final_rate: float = 0.0
     ema_decay: float = 0.999
     clip_grad_norm: float = 0.0
@@ -90,15 +98,21 @@ class TrainConfig:
 def _check(config: TrainConfig) -> None:
     for name in ("crop_size", "batch_size", "num_iters", "log_every", "checkpoint_every", "keep_checkpoints"):
         _check_whole(name, getattr(config, name), lowest=1)
-    for name in ("warmup_iters", "eval_every", "seed"):
+    for name in ("warmup_iters", "decay_iters", "eval_every", "seed"):
         _check_whole(name, getattr(config, name), lowest=0)
-    for name, choices in (("schedule", ("multistep", "cosine")), ("dtype", ("float32", "bfloat16"))):
+    choices_of = {"schedule": ("multistep", "cosine", "constant"), "dtype": ("float32", "bfloat16")}
+    for name, choices in choices_of.items():
         if getattr(config, name) not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(config, name)!r}")
     ranges = {"final_rate": (0.0, 1.0), "ema_decay": (0.0, 0.999999), "clip_grad_norm": (0.0, math.inf)}
     for name, (lowest, highest) in ranges.items():
         if not lowest <= getattr(config, name) <= highest:
             raise ValueError(f"{name} must be in [{lowest}, {highest}], got {getattr(config, name)!r}")
+    if config.decay_iters and (config.schedule != "constant" or config.decay_iters > config.num_iters):
+        raise ValueError(
+            f"decay_iters must be 0, or with schedule 'constant' at most num_iters = {config.num_iters}, "
+            f"got {config.decay_iters}"
+        )
     if not 0 < config.learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive, got {config.learning_rate!r}")
     if not all(0 <= beta < 1 for beta in config.betas):
@@ -122,8 +136,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.schedule == "multistep":
         passed = sum(step >= round(fraction * config.num_iters) for fraction in config.milestones)
         return config.learning_rate * 0.5**passed
-    progress = (step - config.warmup_iters) / max(config.num_iters - config.warmup_iters, 1)
-    fall = (1 + math.cos(math.pi * progress)) / 2
+    if config.schedule == "constant":
+        fall = min(1.0, (config.num_iters - step) / max(config.decay_iters, 1))
+    else:
+        progress = (step - config.warmup_iters) / max(config.num_iters - config.warmup_iters, 1)
+        fall = (1 + math.cos(math.pi * progress)) / 2
     return config.learning_rate * (config.final_rate + (1 - config.final_rate) * fall)
 
 
@@ -151,11 +168,13 @@ def train_config_from_dict(values: dict) -> TrainConfig:
     return TrainConfig(**{**values, "model": model})
 
 
-def check_same_run(stored: TrainConfig, asked: TrainConfig, source: object) -> None:
-    """Raises: ValueError: a setting differs that a resumed run must keep; the line names the first one."""
+def check_same_run(
+    stored: TrainConfig, asked: TrainConfig, source: object, free: Sequence[str] = FREE_ON_RESUME
+) -> None:
+    """Raises: ValueError: a setting differs that is not ``free``; the line names the first one."""
     for prefix, old, new in (("model.", stored.model, asked.model), ("", stored, asked)):
         for entry in dataclasses.fields(old):
-            if entry.name == "model" or entry.name in FREE_ON_RESUME:
+            if entry.name == "model" or entry.name in free:
                 continue
             was, is_now = getattr(old, entry.name), getattr(new, entry.name)
             if was != is_now:
@@ -163,3 +182,18 @@ def check_same_run(stored: TrainConfig, asked: TrainConfig, source: object) -> N
                     f"{source} is of another run: {prefix}{entry.name} was {was!r}, now it is {is_now!r}; "
                     "go on with the same settings, or choose another folder"
                 )
+
+
+def check_branch(stored: TrainConfig, asked: TrainConfig, step: int, source: object) -> None:
+    """See that a run may go on from the checkpoint of another at ``step``, as if it had been its own.
+
+    Raises:
+        ValueError: a setting differs that a branch must keep, or the rates of the steps done do.
+    """
+    check_same_run(stored, asked, source, (*FREE_ON_RESUME, *FREE_ON_BRANCH))
+    for done in range(min(step, asked.num_iters)):
+        if (was := learning_rate(stored, done)) != (is_now := learning_rate(asked, done)):
+            raise ValueError(
+                f"{source} cannot be branched off at step {step}: the rate of step {done + 1} was {was:g}, "
+                f"now it is {is_now:g}; the schedule must be constant that far"
+            )

@@ -38,6 +38,7 @@ from taylorir.networks import (
 from taylorir.rows import one_line, provenance
 from taylorir.training.config import (
     TrainConfig,
+    check_branch,
     check_same_run,
     ema_decay,
     learning_rate,
@@ -91,6 +92,7 @@ def train(
     resume: bool = False,
     max_minutes: float | None = None,
     init: nn.Module | None = None,
+    branch_from: str | os.PathLike[str] | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
 ) -> TrainResult:
@@ -108,6 +110,8 @@ def train(
         resume: go on from the newest checkpoint in ``out``, from the start where there is none.
         max_minutes: stop after about this time, with a checkpoint.
         init: a network of the same architecture whose weights to start from, instead of random ones.
+        branch_from: folder of another run, to begin with its newest checkpoint as if it were this run's:
+            step, weights, averages and the optimiser's state. Only length, decay and crop size may differ.
         device: "auto" takes CUDA where there is one.
         progress: show a bar on standard error.
 
@@ -134,6 +138,8 @@ def train(
             run = _Run(config, processes, images, held_out, folder, init)
             if resume and checkpoint_files(folder):
                 run.load(latest_checkpoint(folder))
+            elif branch_from is not None:
+                run.load(latest_checkpoint(Path(branch_from)), branch=True)
             run.loop(signals, max_minutes, progress and processes.is_first)
             run.finish()
     if signals and run.step < config.num_iters:
@@ -193,8 +199,8 @@ class _Run:
             network = torch.compile(network, mode="reduce-overhead" if config.cuda_graphs else None)
         self.network = network
 
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Take over the state of a checkpoint.
+    def load(self, checkpoint: Checkpoint, *, branch: bool = False) -> None:
+        """Take over the state of a checkpoint: of this run, or for a branch of another.
 
         Raises:
             ValueError: it is of another run: other settings, other images.
@@ -206,8 +212,12 @@ class _Run:
             images = record["data"]
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{checkpoint.path} holds no record of a training: {one_line(error)}") from None
-        check_same_run(stored, self.config, checkpoint.path)
-        if images != self.pool.fingerprint:
+        if branch:
+            check_branch(stored, self.config, record["step"], checkpoint.path)
+        else:
+            check_same_run(stored, self.config, checkpoint.path)
+        # a pool leaves out what is smaller than its crop, so another crop size may mean other images
+        if stored.crop_size == self.config.crop_size and images != self.pool.fingerprint:
             raise ValueError(
                 f"{checkpoint.path} was trained on other images: fingerprint {images}, "
                 f"now {self.pool.fingerprint}"

@@ -1,0 +1,65 @@
+"""The mid tier as data: networks of 230,000 parameters whose transformer matters, on one core in hours.
+
+A network is trained at a constant rate (its trunk), and what it is worth after 3,000, 8,000 and 24,000 steps
+is told by branches in which the rate falls to 0 over another tenth as many steps. Those last steps see crops
+of 96 pixels, so that windows of 48 have neighbours to shift into; an image too small for them (of T91, most)
+is not drawn there. A step on such a crop costs four times as much, so a decay costs 40 % of its trunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from taylorir.experiments.plan import Run
+from taylorir.networks import ModelConfig
+from taylorir.training import TrainConfig
+
+#: Steps at a constant rate after which decays are branched off.
+BUDGETS = (3000, 8000, 24_000)
+
+#: Steps of a decay for each of those before it.
+DECAY_SHARE = 0.1
+
+#: Learning rates that are tried, on runs of ``RATE_STEPS`` steps, with seed 0.
+RATES = (1e-3, 2e-3, 4e-3)
+RATE_STEPS = 800
+
+_SWINIR = ModelConfig(
+    upscale=2, embed_dim=48, depths=(4, 4), num_heads=6, window_size=8, img_size=48, drop_path_rate=0.0,
+    softmax_backend="fused",
+)  # fmt: skip
+
+#: The arms of the main comparison.
+ARMS: dict[str, ModelConfig] = {
+    "swinir": _SWINIR,
+    "taylorswinir": replace(_SWINIR, attention="taylor", position="none", window_size=48),
+    "linear": replace(_SWINIR, depths=(), num_heads=()),
+}
+
+_TRUNK = TrainConfig(
+    model=_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=BUDGETS[0],
+    learning_rate=RATES[1], betas=(0.9, 0.99), schedule="constant", warmup_iters=100, ema_decay=0.995,
+    eval_every=250, log_every=50, checkpoint_every=250, keep_checkpoints=1,
+)  # fmt: skip
+
+
+def _decayed(trunk: Run, name: str, **changes: object) -> Run:
+    """The branch of a trunk in which the rate falls, on larger crops."""
+    steps = round(trunk.config.num_iters * DECAY_SHARE)
+    config = replace(
+        trunk.config, num_iters=trunk.config.num_iters + steps, decay_iters=steps, crop_size=96,
+        checkpoint_every=100,
+    )  # fmt: skip
+    return Run(name, trunk.experiments, config, branched_from=trunk.name, **changes)
+
+
+def _rate(arm: str, rate: float) -> tuple[Run, Run]:
+    name = f"{arm}_mid_rate_{1000 * rate:g}e-3"
+    config = replace(_TRUNK, model=ARMS[arm], num_iters=RATE_STEPS, learning_rate=rate)
+    trunk = Run(f"{name}_trunk", ("rates",), config, measured=False)
+    return trunk, _decayed(trunk, name, measured=False)
+
+
+MID_RUNS: tuple[Run, ...] = tuple(
+    run for rate in RATES for arm in ("swinir", "taylorswinir") for run in _rate(arm, rate)
+)

@@ -20,6 +20,9 @@ BUDGETS = (3000, 8000, 24_000)
 #: Steps of a decay for each of those before it.
 DECAY_SHARE = 0.1
 
+#: Seeds of the main comparison, fixed before its runs.
+SEEDS = tuple(range(6))
+
 #: Learning rates that are tried, on runs of ``RATE_STEPS`` steps, with seed 0.
 RATES = (1e-3, 2e-3, 4e-3)
 RATE_STEPS = 800
@@ -60,6 +63,29 @@ def _rate(arm: str, rate: float) -> tuple[Run, Run]:
     return trunk, _decayed(trunk, name, measured=False)
 
 
-MID_RUNS: tuple[Run, ...] = tuple(
-    run for rate in RATES for arm in ("swinir", "taylorswinir") for run in _rate(arm, rate)
+def mid_run(arm: str, seed: int, budget: int, upscale: int = 2) -> str:
+    """The name of a network that was decayed after ``budget`` steps."""
+    return f"{arm}_mid_x{upscale}_{budget // 1000}k_s{seed}"
+
+
+def _after(arm: str, seed: int, budget: int) -> tuple[Run, Run]:
+    """A trunk up to ``budget`` steps, gone on with from that of the budget before, and its decayed branch."""
+    before = BUDGETS[: BUDGETS.index(budget)]
+    name, keys = mid_run(arm, seed, budget), ("main", "floor") if arm != "linear" else ("floor",)
+    config = replace(_TRUNK, model=ARMS[arm], num_iters=budget, seed=seed)
+    source = f"{mid_run(arm, seed, before[-1])}_trunk" if before else ""
+    trunk = Run(f"{name}_trunk", keys, config, branched_from=source, measured=False)
+    return trunk, _decayed(trunk, name, keep_weights=True)
+
+
+# Four seeds at the two smaller budgets first: what an early stop leaves can be read.
+_ORDER = (
+    *((seed, budget) for budget in BUDGETS[:2] for seed in SEEDS[:4]),
+    *((seed, budget) for seed in SEEDS[4:] for budget in BUDGETS[:2]),
+    *((seed, BUDGETS[2]) for seed in SEEDS),
+)
+
+MID_RUNS: tuple[Run, ...] = (
+    *(run for rate in RATES for arm in ("swinir", "taylorswinir") for run in _rate(arm, rate)),
+    *(run for seed, budget in _ORDER for arm in ARMS for run in _after(arm, seed, budget)),
 )

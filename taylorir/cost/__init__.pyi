@@ -2,8 +2,11 @@ from . import allocations as allocations
 from .flops import (
     cost_parity as cost_parity,
     flop_rows as flop_rows,
+    form_rows as form_rows,
+    held_numbers as held_numbers,
     network_flop_rows as network_flop_rows,
     parity_rows as parity_rows,
+    product_flops as product_flops,
 )
 from .memory import NETWORK_METHODS as NETWORK_METHODS, MemoryPeak as MemoryPeak, MemoryPoint as MemoryPoint
 from .memory_real import (

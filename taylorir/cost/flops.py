@@ -29,25 +29,68 @@ FORMS = {
 """Attention whose products are counted; all called with q, k, v [..., H, N, d]."""
 
 
+QUADRATIC = ("softmax_naive", "softmax_fused", "softmax_flash", "taylor_direct")
+"""Forms with the products of all pairs; they differ in what they write to memory."""
+
+
 def product_flops(method: str, num_tokens: int, head_dim: int) -> int:
     """Operations in the matrix products of one head, forward, by formula.
 
-    softmax and direct: 4 N^2 d. Published, with all d^2 features, d + 1 columns (:eq:`eq-efficient`):
-    4 N (d^2 + d) (d + 1). Ours, with F = 1 + d + d (d + 1) / 2 features: 4 N F (d + 1).
+    softmax, fused or not, and direct: 4 N^2 d. Published, with all d^2 features, d + 1 columns
+    (:eq:`eq-efficient`): 4 N (d^2 + d) (d + 1). Ours, with F = 1 + d + d (d + 1) / 2 features: 4 N F (d + 1).
 
     Raises:
         ValueError: an unknown method.
     """
     n, d = num_tokens, head_dim
     formulas = {
-        "softmax_naive": 4 * n * n * d,
-        "taylor_direct": 4 * n * n * d,
+        **dict.fromkeys(QUADRATIC, 4 * n * n * d),
         "taylor_published": 4 * n * (d * d + d) * (d + 1),
         "taylor_efficient": 4 * n * (1 + d + d * (d + 1) // 2) * (d + 1),
     }
     if method not in formulas:
         raise ValueError(f"method: got {method!r}, expected one of {', '.join(formulas)}")
     return formulas[method]
+
+
+def held_numbers(method: str, num_tokens: int, head_dim: int) -> int:
+    """Numbers that one head holds at the most expensive moment of the published forms, by formula.
+
+    Direct: d N + 2 N^2. Efficient, with all d^2 products: d^2 (d + 1) + 2 d N + (d + 1) N + d^2 N
+    (:eq:`eq-crossover-memory`).
+
+    Raises:
+        ValueError: a method that is not "taylor_direct" or "taylor_published".
+    """
+    n, d = num_tokens, head_dim
+    formulas = {
+        "taylor_direct": d * n + 2 * n * n,
+        "taylor_published": d * d * (d + 1) + 2 * d * n + (d + 1) * n + d * d * n,
+    }
+    if method not in formulas:
+        raise ValueError(f"method: got {method!r}, expected one of {', '.join(formulas)}")
+    return formulas[method]
+
+
+def form_rows(window_size: int, head_dim: int, num_heads: int) -> pd.DataFrame:
+    """Every form by formula: a row per method.
+
+    Returns:
+        Columns method, operations (per token, all heads), held (numbers per head; NaN where no formula is
+        published).
+    """
+    n = window_size**2
+    rows = [
+        {
+            "method": method,
+            "operations": num_heads * product_flops(method, n, head_dim) / n,
+            "held": held_numbers(method, n, head_dim)
+            if method in ("taylor_direct", "taylor_published")
+            else None,
+        }
+        for method in (*QUADRATIC, "taylor_published", "taylor_efficient")
+    ]
+    return pd.DataFrame(rows).astype({"held": float})
 
 
 def counted_flops(method: str, num_tokens: int, head_dim: int, *, train: bool = False) -> int:

@@ -14,6 +14,7 @@ from .rows import (
     cut_windows as cut_windows,
     fidelity_rows as fidelity_rows,
     gaussian_qkv as gaussian_qkv,
+    scene_rows as scene_rows,
     weight_curves as weight_curves,
     worst_case_rows as worst_case_rows,
 )

@@ -115,6 +115,36 @@ def worst_case_rows(
     return pd.DataFrame(rows)
 
 
+def scene_rows(temperature: float, num_tokens: int) -> pd.DataFrame:
+    """Three sets of N scores in -tau..tau under softmax and under the Taylor softmax: a row per set.
+
+    "spread" runs evenly from -tau to tau; in "match" one key has tau and all others 0; "worst" is what
+    :func:`worst_case_scores` gives.
+
+    Returns:
+        Columns key (of the set), softmax and taylor (weight of the heaviest key), apart (total variation).
+    """
+    match = torch.zeros(num_tokens, dtype=torch.float64)
+    match[0] = temperature
+    sets = {
+        "spread": torch.linspace(-temperature, temperature, num_tokens, dtype=torch.float64),
+        "match": match,
+        "worst": worst_case_scores(temperature, num_tokens),
+    }
+    rows = []
+    for key, scores in sets.items():
+        soft, taylor = softmax_weights(scores), taylor_weights(scores)
+        rows.append(
+            {
+                "key": key,
+                "softmax": float(soft.max()),
+                "taylor": float(taylor.max()),
+                "apart": float(total_variation(soft, taylor)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def weight_curves(
     q: Tensor,
     k: Tensor,

@@ -1,6 +1,7 @@
 from . import (
     attribution as attribution,
     cost as cost,
+    explorers as explorers,
     fidelity as fidelity,
     gallery as gallery,
     networks as networks,

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
+from taylorir.attention import crossover_memory
 from taylorir.cost import timing
 from taylorir.cost.flops import (
     FORMS,
     cost_parity,
     counted_flops,
+    form_rows,
+    held_numbers,
     network_flops,
     parity_rows,
     product_flops,
@@ -165,6 +168,33 @@ def test_formulas_by_hand():
     assert product_flops("taylor_published", 64, 10) == 2 * (2 * 64 * 100 * 11) + 2 * (2 * 64 * 10 * 11)
     with pytest.raises(ValueError, match="flash"):
         product_flops("flash", 1, 1)
+
+
+def test_numbers_held_by_hand():
+    assert held_numbers("taylor_direct", 3, 2) == 3 * 2 + 2 * 3 * 3  # v, scores and weights
+    assert held_numbers("taylor_published", 3, 2) == 4 * 3 + 2 * (2 * 3) + 3 * 3 + 4 * 3
+    with pytest.raises(ValueError, match="method"):
+        held_numbers("softmax_naive", 1, 1)
+
+
+@pytest.mark.parametrize("d", [1, 10, 30, 64])
+def test_the_crossover_of_memory_is_where_as_many_numbers_are_held(d):
+    n = crossover_memory(d)
+    held = [
+        [held_numbers(f"taylor_{form}", tokens, d) for form in ("published", "direct")]
+        for tokens in (n - 1, n)
+    ]
+    assert held[0][0] > held[0][1] and held[1][0] <= held[1][1]
+
+
+def test_forms_by_formula_by_hand():
+    rows = form_rows(8, 10, 3).set_index("method")
+    assert len(rows) == 6
+    for method in ("softmax_naive", "softmax_fused", "softmax_flash", "taylor_direct"):
+        assert rows.operations[method] == 3 * 4 * 64 * 10
+    assert rows.operations["taylor_efficient"] == 3 * 4 * 66 * 11
+    assert rows.held["taylor_direct"] == 10 * 64 + 2 * 64**2
+    assert rows.held.isna().tolist() == [True, True, True, False, False, True]
 
 
 @pytest.mark.parametrize("method", FORMS)

@@ -214,6 +214,21 @@ def test_worst_case_rows():
     assert rows.total_variation_max[1] == pytest.approx(float(fidelity.total_variation_bound(1.0)), rel=1e-3)
 
 
+def test_scenes_by_hand():
+    rows = fidelity_rows.scene_rows(1.0, 3).set_index("key")
+    e = math.e
+    soft = {"spread": e / (e + 1 + 1 / e), "match": e / (e + 2), "worst": e / (e + 2 / e)}
+    taylor = {
+        "spread": 2.5 / (2.5 + 1 + 0.5),
+        "match": 2.5 / 4.5,
+        "worst": 2.5 / 3.5,
+    }  # worst: two of three low
+    for key, row in rows.iterrows():
+        assert (row.softmax, row.taylor) == pytest.approx((soft[key], taylor[key]))
+    assert rows.apart["match"] == pytest.approx(soft["match"] - taylor["match"])
+    assert rows.apart["worst"] == rows.apart.max() <= fidelity.total_variation_bound(1.0)
+
+
 def test_weight_curves_fall_and_average_to_one():
     q, k, _ = fidelity_rows.gaussian_qkv(64, head_dim=10, num_heads=2)
     curves = fidelity_rows.weight_curves(q, k, num_points=64)

@@ -19,6 +19,7 @@ from .evidence import (
 from .tables import (
     MethodStyle as MethodStyle,
     Table as Table,
+    glue_figure as glue_figure,
     glue_values as glue_values,
     measured_on as measured_on,
     plot_methods as plot_methods,

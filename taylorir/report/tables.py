@@ -249,6 +249,20 @@ def glue_values(**values: Any) -> None:
     display({"text/plain": "\n".join(lines)}, raw=True, metadata={BY_HAND: True})
 
 
+def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 3.6)) -> None:
+    """Glue a figure by name, for the box at the head of a chapter; the cell does not show it.
+
+    Args:
+        name: by which the box takes it.
+        figure: as a plot function of this room gives it.
+        size: width and height in inches that fit the box.
+    """
+    from myst_nb import glue
+
+    figure.set_size_inches(size)
+    glue(name, figure, display=False)
+
+
 def _plain(name: str, value: Any) -> float | int | str:
     if hasattr(value, "item"):  # an array of one element; of more, it is the TypeError below
         with contextlib.suppress(ValueError, RuntimeError):

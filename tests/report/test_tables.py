@@ -89,6 +89,15 @@ def test_glued_values_are_shown_a_line_each(monkeypatch):
     assert data == {"text/plain": "third = 0.333333\nmany = 1234567\nword = x"} and options["raw"]
 
 
+def test_a_figure_is_glued_at_the_size_of_the_box_and_not_shown(monkeypatch):
+    glued = []
+    monkeypatch.setattr("myst_nb.glue", lambda *given, display: glued.append((*given, display)))
+    figure = Figure()
+    report.glue_figure("drawn", figure)
+    assert glued == [("drawn", figure, False)]
+    assert figure.get_size_inches().tolist() == [4.8, 3.6]
+
+
 def test_each_method_has_a_look_of_its_own():
     looks = {name: style for name, style in report.METHODS.items() if name not in ("swinir", "taylorswinir")}
     for field in range(3):

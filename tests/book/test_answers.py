@@ -15,7 +15,7 @@ from tests.book.test_book import BOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-STILL_WITHOUT = {path.stem for path in NOTEBOOKS}  # for now
+STILL_WITHOUT = {path.stem for path in NOTEBOOKS if path.stem != "12_gallery"}  # for now
 BROWSER = find_browser()
 
 WHOLE = """# A question

@@ -1,6 +1,7 @@
 from . import (
     attention as attention,
     attribution as attribution,
+    convert as convert,
     cost as cost,
     datasets as datasets,
     evaluation as evaluation,

@@ -1,6 +1,7 @@
 """What tests share: their part of the cores, triton's interpreter, and a folder that refuses writing."""
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,13 @@ import torch
 
 if not torch.cuda.is_available():  # before any test imports triton: its kernels then run on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# torchvision's wheel is compiled for torch with CUDA. Beside a torch without, its kernels do not load, and
+# its Python fails too unless it finds the names of two of them. timm, spandrel and transformers import it.
+torchvision_names = torch.library.Library("torchvision", "FRAGMENT")
+if importlib.util.find_spec("torchvision") and torch.version.cuda is None:
+    for name in ("nms", "qnms"):
+        torchvision_names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 NOBODY = 65534
 

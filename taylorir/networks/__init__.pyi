@@ -37,4 +37,9 @@ from .weights import (
     load_network as load_network,
 )
 from .window_attention import WindowAttention as WindowAttention
-from .windows import kept_apart as kept_apart, window_regions as window_regions
+from .windows import (
+    kept_apart as kept_apart,
+    merge as merge,
+    partition as partition,
+    window_regions as window_regions,
+)

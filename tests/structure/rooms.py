@@ -22,6 +22,7 @@ MODULES = {
 FLOORS = (
     ("cli",),
     ("experiments", "attribution"),
+    ("convert",),
     ("evaluation", "training"),
     ("datasets", "cost", "fidelity"),
     ("networks", "pipeline", "images"),

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from taylorir.experiments.protocol import find_run, runs_of
-from taylorir.experiments.protocol_mid import ARMS, BUDGETS, RATES, SEEDS, mid_run
+from taylorir.experiments.protocol_mid import ARMS, BUDGETS, LEARNING_RATES, RATES, SEEDS, mid_run
 from taylorir.training.config import check_branch
 
 RUNS = runs_of("mid")
@@ -18,9 +18,11 @@ def main_config(arm: str, seed: int, budget: int):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_the_arms_differ_in_the_network_and_the_seed_alone(budget):
+def test_the_arms_differ_in_the_network_its_rate_and_the_seed_alone(budget):
     configs = [main_config(arm, seed, budget) for arm in ARMS for seed in SEEDS]
-    assert len({dataclasses.replace(config, model=configs[0].model, seed=0) for config in configs}) == 1
+    same = {"model": configs[0].model, "learning_rate": 1.0, "seed": 0}
+    assert len({dataclasses.replace(config, **same) for config in configs}) == 1
+    assert [config.learning_rate for config in configs] == [LEARNING_RATES[a] for a in ARMS for _ in SEEDS]
     assert {config.num_iters for config in configs} == {budget + budget // 10}
     assert {config.decay_iters for config in configs} == {budget // 10}
     assert [main_config(arm, seed, budget).seed for arm in ARMS for seed in SEEDS] == [*SEEDS] * len(ARMS)

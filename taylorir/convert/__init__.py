@@ -1,7 +1,7 @@
-"""Can TaylorShift take the place of softmax in a network of others? Its attention converted.
+"""Can TaylorShift take the place of softmax in a network of others? Its attention converted, and calibrated.
 
-Chapter 13. It imports attention and networks. No library of networks is imported: modules are recognised by
-the names of their classes.
+Chapter 13. It imports attention, networks, evaluation and training. No library of networks is imported:
+modules are recognised by the names of their classes.
 """
 
 import lazy_loader

@@ -1,1 +1,8 @@
+from .calibration import (
+    Calibration as Calibration,
+    CalibrationResult as CalibrationResult,
+    calibrate as calibrate,
+    converted_layers as converted_layers,
+)
 from .conversion import taylorize as taylorize
+from .operator import TaylorAttention as TaylorAttention

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from taylorir.attention import taylor_attention
+from taylorir.attention import taylor_attention, taylor_direct
 from taylorir.convert.adapted import Adapted
 from taylorir.convert.regions import NUM_LABELS, labels_of_mask
 
@@ -22,6 +22,8 @@ class TaylorAttention(Adapted):
 
     temperature: nn.Parameter
     centre_keys: bool
+    order: int = 2
+    """Last power of the series. Above 2, which is for measurements, all N x M weights are formed."""
 
     def count_heads(self) -> int:
         """The number of heads, each of which has a temperature."""
@@ -45,10 +47,16 @@ class TaylorAttention(Adapted):
         """
         if regions is None:
             k = centred(k) if self.centre_keys else k
+            if self.order > 2:
+                return taylor_direct(q, k, v, temperature=self.temperature, order=self.order)
             return taylor_attention(q, k, v, temperature=self.temperature)
         labels = (regions if regions.ndim == 2 else labels_of_mask(regions)).to(q.device)
         q, k, v = (x.unflatten(0, (-1, len(labels))) for x in (q, k, v))
         k = centred(k, labels) if self.centre_keys else k
+        if self.order > 2:
+            mask = (labels[:, :, None] == labels[:, None, :])[:, None]
+            y = taylor_direct(q, k, v, temperature=self.temperature, mask=mask, order=self.order)
+            return y.flatten(0, 1)
         return taylor_attention(q, k, v, temperature=self.temperature, regions=labels).flatten(0, 1)
 
 

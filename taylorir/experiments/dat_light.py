@@ -52,6 +52,15 @@ def load_dat_light(upscale: int) -> nn.Module:
     return ModelLoader("cpu").load_from_file(wheel / "resources" / f"DAT_light_x{upscale}.pth").model.eval()
 
 
+def measured_sets(run: str, places: Places) -> set[str]:
+    """The sets that a run has rows of."""
+    path = places.results / ROWS
+    if not path.exists():
+        return set()
+    rows = pd.read_csv(path, usecols=["run", "set"])
+    return set(rows[rows["run"] == run]["set"])
+
+
 def measure(
     model: nn.Module, run: str, upscale: int, sets: Sequence[str], places: Places, *, progress: bool = True
 ) -> None:
@@ -60,19 +69,15 @@ def measure(
     Raises:
         ValueError, OSError: as :func:`taylorir.evaluation.evaluate`.
     """
-    path = places.results / ROWS
-    done: set[str] = set()
-    if path.exists():
-        rows = pd.read_csv(path, usecols=["run", "set"])
-        done = set(rows[rows["run"] == run]["set"])
+    done = measured_sets(run, places)
     for name in sets:
         if name in done:
             continue
-        measured = evaluate(model, name, upscale, data_root=places.data_root, name=run, progress=progress)
-        db, similarity = measured[["psnr_y", "ssim_y"]].mean()
+        rows = evaluate(model, name, upscale, data_root=places.data_root, name=run, progress=progress)
+        db, similarity = rows[["psnr_y", "ssim_y"]].mean()
         print(f"{run}: {name} {db:.4f} dB, {similarity:.5f}", flush=True)
-        measured = measured.rename(columns={"model": "run"})[list(COLUMNS)]
-        replace_rows(places, ROWS, measured.round({"psnr_y": 4, "ssim_y": 6}), run=run, set=name)
+        rows = rows.rename(columns={"model": "run"})[list(COLUMNS)]
+        replace_rows(places, ROWS, rows.round({"psnr_y": 4, "ssim_y": 6}), run=run, set=name)
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -1,0 +1,226 @@
+"""The ladder of DAT-light x2: its quality after each step of a conversion, and what training brings back.
+
+``python -m taylorir.experiments.ladder --data-root DIR`` does what is not done of it, and may be stopped at
+any moment. Rows are written as they come:
+
+* ``dat_light_crops.csv``: quality on the centres of some training images, for each temperature, order, layer;
+* ``dat_light.csv``: quality on benchmark sets, a row an image and run;
+* ``dat_light_runs.csv``: a row a run: what it was, what it cost;
+* ``dat_light_curves.csv``: the learning curves of the converted network and of the control.
+
+The converted network and the control see the same crops, step by step, and are trained in turns, so that the
+ladder is fair wherever it is stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+from torch import nn
+
+from taylorir.convert import Calibration, TaylorAttention, calibrate, converted_layers, taylorize
+from taylorir.experiments.dat_light import load_dat_light, measure, measured_sets
+from taylorir.experiments.run import Places, replace_rows
+from taylorir.rows import provenance
+from taylorir.training import HeldOut, PatchPool, load_training_images, read_curve
+
+UPSCALE = 2
+TRAINING_SETS = ("BSDS400", "T91")
+NUM_CROPS = 4  # of training images, evenly spaced, whose centres choose the temperature
+TEMPERATURES = {2: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), 4: (4.0, 6.0, 8.0, 12.0), 6: (4.0, 6.0, 8.0, 12.0)}
+"""Order of the series -> the temperatures that are tried."""
+
+CONVERTED = Calibration(
+    steps=(100, 7100, 1800), crop_size=64, log_every=50, eval_every=100, checkpoint_every=50
+)
+"""About three hours of one CPU core."""
+CONTROL = dataclasses.replace(CONVERTED, steps=(0, 0, CONVERTED.num_steps))
+"""The released network simply trained on: the same crops, rates and steps."""
+MARKS = (CONVERTED.steps[0], 200, 400, 800, 1600, 3200, 6400, CONVERTED.num_steps)
+"""Steps at which both networks are measured."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is done to the network, before any training.
+
+    Attributes:
+        temperature: of all heads; 0 stands for the best of ``TEMPERATURES``.
+        centre_keys: whether keys are centred.
+        order: of the series; above 2 there is no linear form.
+        layers: "all", "none", or the index of the one layer that is converted.
+    """
+
+    temperature: float = 0.0
+    centre_keys: bool = True
+    order: int = 2
+    layers: str = "all"
+
+
+RUNGS: dict[str, Conversion] = {
+    "swapped": Conversion(1.0, centre_keys=False),
+    "swapped_best": Conversion(centre_keys=False),
+    "centred": Conversion(1.0),
+    "centred_best": Conversion(),
+}
+"""Measured on Set5; the last one is trained on."""
+HIGHER_ORDERS: dict[str, Conversion] = {f"order_{order}": Conversion(order=order) for order in (4, 6)}
+
+
+class Ladder:
+    """The networks of the ladder, and the rows that are made with them."""
+
+    def __init__(self, places: Places, *, progress: bool = True) -> None:
+        self.places, self.progress = places, progress
+        self.teacher = load_dat_light(UPSCALE)
+        self.layers = converted_layers(taylorize(self.teacher), self.teacher)
+
+    def convert(self, conversion: Conversion) -> nn.Module:
+        """The network converted so, with the best temperature where none is given."""
+        if conversion.layers == "none":
+            return self.teacher
+        model = taylorize(
+            self.teacher,
+            temperature=conversion.temperature or self.best_temperature(conversion),
+            centre_keys=conversion.centre_keys,
+            keep=[name for i, name in enumerate(self.layers) if conversion.layers not in ("all", str(i))],
+        )
+        for module in model.modules():
+            if isinstance(module, TaylorAttention):
+                module.order = conversion.order
+        return model
+
+    def best_temperature(self, conversion: Conversion) -> float:
+        """Of all layers converted so."""
+        tried = TEMPERATURES[conversion.order]
+        found = {value: dataclasses.replace(conversion, temperature=value, layers="all") for value in tried}
+        return max(tried, key=lambda value: self.on_crops(found[value]))
+
+    def on_crops(self, conversion: Conversion) -> float:
+        """PSNR-Y in dB on the centres of some training images; measured once."""
+        key = {name: str(value) for name, value in dataclasses.asdict(conversion).items()}
+        path = self.places.results / "dat_light_crops.csv"
+        if path.exists():
+            rows = pd.read_csv(path, dtype=dict.fromkeys(key, str))
+            rows = rows[(rows[list(key)] == pd.Series(key)).all(axis=1)]
+            if len(rows):
+                return float(rows["psnr_y"].iloc[0])
+        row = key | {"psnr_y": round(self._crops.psnr(self.convert(conversion)), 4), "images": NUM_CROPS}
+        replace_rows(self.places, path.name, pd.DataFrame([row | provenance()]), **key)
+        return row["psnr_y"]
+
+    @functools.cached_property
+    def _crops(self) -> HeldOut:
+        images = load_training_images(TRAINING_SETS[:1], self.places.data_root)
+        return HeldOut(images[:: max(len(images) // NUM_CROPS, 1)][:NUM_CROPS], UPSCALE)
+
+    @functools.cached_property
+    def _pool(self) -> PatchPool:
+        images = load_training_images(TRAINING_SETS, self.places.data_root)
+        pixels, names = [image.image for image in images], [image.name for image in images]
+        return PatchPool(pixels, names, upscale=UPSCALE, crop_size=CONVERTED.crop_size)
+
+    def climb(self, run: str, conversion: Conversion) -> None:
+        """Measure a conversion on Set5, unless it is."""
+        if "Set5" in measured_sets(run, self.places):
+            return
+        about = dataclasses.asdict(conversion)
+        about["temperature"] = conversion.temperature or self.best_temperature(conversion)
+        self._note(run, about)
+        measure(self.convert(conversion), run, UPSCALE, ("Set5",), self.places, progress=self.progress)
+
+    def train(self, kind: str, mark: int) -> None:
+        """Bring the converted network ("calibrated") or the "control" to a mark, and measure it there."""
+        run = f"{kind}_{mark}"
+        if set(sets_at(mark)) <= measured_sets(run, self.places):
+            return
+        conversion = RUNGS["centred_best"] if kind == "calibrated" else Conversion(layers="none")
+        settings = CONVERTED if kind == "calibrated" else CONTROL
+        folder = self.places.runs / kind
+        result = calibrate(
+            self.convert(conversion),
+            self.teacher,
+            self._pool,
+            settings,
+            upscale=UPSCALE,
+            out=folder,
+            resume=True,
+            stop_at=mark,
+            device="cpu",
+            progress=self.progress,
+        )
+        curve = read_curve(folder)[["step", "loss", "psnr_y", "cpu_seconds"]].round(6)
+        curve = curve.assign(run=kind, **provenance(seed=settings.seed))
+        replace_rows(self.places, "dat_light_curves.csv", curve, run=kind)
+        if result.step != mark:  # it was beyond the mark already
+            return
+        about = dataclasses.asdict(conversion) | {"steps": mark, "cpu_seconds": round(result.cpu_seconds, 3)}
+        self._note(run, about)
+        measure(result.model, run, UPSCALE, sets_at(mark), self.places, progress=self.progress)
+
+    def _note(self, run: str, about: dict) -> None:
+        row = {"run": run, "steps": 0, "cpu_seconds": 0.0} | about | provenance(seed=CONVERTED.seed)
+        replace_rows(self.places, "dat_light_runs.csv", pd.DataFrame([row]), run=run)
+
+
+def choices(ladder: Ladder) -> Iterator[Conversion]:
+    """What is measured on the training crops: the original, every temperature, layers one by one."""
+    yield Conversion(layers="none")
+    for order, tried in TEMPERATURES.items():
+        for centre_keys in (True, False) if order == 2 else (True,):
+            yield from (Conversion(value, centre_keys, order) for value in tried)
+    best = ladder.best_temperature(Conversion())
+    yield from (Conversion(best, layers=str(layer)) for layer in range(len(ladder.layers)))
+
+
+def sets_at(mark: int) -> tuple[str, ...]:
+    """Where the networks of a mark are measured: the larger sets cost as much as hundreds of steps."""
+    return ("Set5", "Set14", "BSD100")[: 1 + (mark >= 800) + (mark >= 6400)]
+
+
+def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> None:
+    """Do what is not done of the ladder, up to a mark.
+
+    Raises:
+        ValueError, OSError: as :func:`taylorir.convert.calibrate` and :func:`taylorir.evaluation.evaluate`.
+    """
+    ladder = Ladder(places, progress=progress)
+    for conversion in choices(ladder):
+        ladder.on_crops(conversion)
+    for run, conversion in RUNGS.items():
+        ladder.climb(run, conversion)
+    for mark in MARKS:
+        if mark > until:
+            return
+        for kind in ("calibrated", "control"):
+            ladder.train(kind, mark)
+        if mark == MARKS[2]:
+            for run, conversion in HIGHER_ORDERS.items():
+                ladder.climb(run, conversion)
+
+
+def _main(
+    until: Annotated[int, typer.Option(help="The last mark, in steps; 0 trains nothing.")] = MARKS[-1],
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of checkpoints and locks.")] = Path("runs"),
+    results: Annotated[Path, typer.Option(help="Folder of the rows.")] = Path("data/results"),
+    threads: Annotated[int | None, typer.Option(help="Threads of PyTorch. Default: all cores.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Go up the ladder of DAT-light x2; what is measured already stays."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
+    climb(places, until=until, progress=not quiet)
+
+
+if __name__ == "__main__":
+    typer.run(_main)

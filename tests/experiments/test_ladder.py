@@ -1,0 +1,96 @@
+"""The ladder of DAT-light is fair wherever it is stopped, and each rung is measured once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+
+from taylorir.convert.calibration import Calibration, converted_layers
+from taylorir.convert.conversion import taylorize
+from taylorir.experiments import ladder as module
+from taylorir.experiments.ladder import CONTROL, CONVERTED, MARKS, Conversion, Ladder, climb, sets_at
+from taylorir.experiments.run import Places
+from taylorir.images.io import write_image
+from taylorir.networks.variants import build_model
+from taylorir.rows.measured import PROVENANCE_COLUMNS
+from tests.pictures import noise
+
+TINY = Calibration(steps=(1, 1, 1), crop_size=8, log_every=1, eval_every=1, checkpoint_every=1)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A ladder of a tiny SwinIR on images of noise; its teacher is made once, as a released one is."""
+    for name, sizes in {
+        "train/BSDS400": 2,
+        "train/T91": 1,
+        "benchmarks/Set5": 2,
+        "benchmarks/Set14": 1,
+    }.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(sizes):
+            write_image(tmp_path / "images" / name / f"{i}.png", noise(24, 28, 3, seed=i))
+    torch.manual_seed(0)
+    teacher = build_model("swinir_tiny_x2", embed_dim=4, num_heads=2, depths=(2,)).eval()
+    monkeypatch.setattr(module, "load_dat_light", lambda upscale: teacher)
+    monkeypatch.setattr(module, "CONVERTED", TINY)
+    monkeypatch.setattr(module, "CONTROL", dataclasses.replace(TINY, steps=(0, 0, 3)))
+    monkeypatch.setattr(module, "MARKS", (1, 2, 3))
+    monkeypatch.setattr(module, "TEMPERATURES", {2: (1.0, 2.0)})
+    monkeypatch.setattr(module, "HIGHER_ORDERS", {})
+    # the keys of our own SwinIR are not centred
+    monkeypatch.setattr(module, "taylorize", lambda model, centre_keys=True, **how: taylorize(model, **how))
+    return Places(tmp_path / "runs", tmp_path / "results", data_root=tmp_path / "images")
+
+
+def test_the_ladder_goes_on_where_it_stopped_and_measures_nothing_twice(places, monkeypatch):
+    climb(places, until=1, progress=False)
+    rows = pd.read_csv(places.results / "dat_light.csv")
+    first = ["swapped", "swapped_best", "centred", "centred_best", "calibrated_1", "control_1"]
+    assert list(dict.fromkeys(rows["run"])) == first
+    climb(places, progress=False)
+    rows = pd.read_csv(places.results / "dat_light.csv")
+    assert list(dict.fromkeys(rows["run"])) == [
+        *first, "calibrated_2", "control_2", "calibrated_3", "control_3",
+    ]  # fmt: skip
+    assert (rows.groupby("run").size() == 2).all()  # both images of Set5, once each
+    before = {path: path.read_bytes() for path in places.results.iterdir()}
+    monkeypatch.setattr(module, "calibrate", None)  # what is done is not begun again
+    climb(places, progress=False)
+    assert {path: path.read_bytes() for path in places.results.iterdir()} == before
+
+
+def test_rows_say_what_was_done_and_what_it_cost(places):
+    climb(places, until=2, progress=False)
+    runs = pd.read_csv(places.results / "dat_light_runs.csv").set_index("run")
+    assert set(PROVENANCE_COLUMNS) <= set(runs)
+    assert (runs.loc["swapped", "temperature"], runs.loc["swapped", "steps"]) == (1.0, 0)
+    assert (runs.loc["calibrated_2", "steps"], runs.loc["calibrated_2", "layers"]) == (2, "all")
+    assert runs.loc["control_2", "layers"] == "none" and runs.loc["control_2", "cpu_seconds"] > 0
+    crops = pd.read_csv(places.results / "dat_light_crops.csv", dtype={"layers": str})
+    tried = crops[(crops["layers"] == "all") & crops["centre_keys"]].set_index("temperature")["psnr_y"]
+    assert set(tried.index) == {1.0, 2.0}
+    assert runs.loc["centred_best", "temperature"] == tried.idxmax()
+    assert list(crops[~crops["layers"].isin(["all", "none"])]["layers"]) == ["0", "1"]
+    curves = pd.read_csv(places.results / "dat_light_curves.csv")
+    assert list(curves[curves["run"] == "calibrated"]["step"]) == [1, 2]
+
+
+def test_one_layer_is_converted_and_the_others_stay(places):
+    ladder = Ladder(places, progress=False)
+    expected = {"none": [], "0": ladder.layers[:1], "1": ladder.layers[1:], "all": ladder.layers}
+    for layers, names in expected.items():
+        converted = ladder.convert(Conversion(1.0, layers=layers))
+        assert converted_layers(converted, ladder.teacher) == names
+
+
+def test_converted_network_and_control_differ_in_what_they_learn_from_alone():
+    assert CONTROL == dataclasses.replace(CONVERTED, steps=CONTROL.steps)
+    assert CONTROL.steps == (0, 0, sum(CONVERTED.steps))
+    assert (
+        MARKS[0] == CONVERTED.steps[0] and MARKS[-1] == sum(CONVERTED.steps) and sorted(MARKS) == list(MARKS)
+    )
+    assert sets_at(MARKS[0]) == ("Set5",) and sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100")

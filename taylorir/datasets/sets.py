@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taylorir.images import READABLE_SUFFIXES, imresize, mod_crop, read_image
+from taylorir.images import READABLE_SUFFIXES, degrade, mod_crop, read_image, to_grey
 
 #: The environment variable that names the folder of image sets.
 DATA_ROOT_VARIABLE = "TAYLORIR_DATA"
@@ -132,21 +132,27 @@ def sample_split() -> tuple[list[NamedImage], list[NamedImage]]:
     return load_images("samples_training"), load_images("samples_held_out")
 
 
-def make_pair(hr: np.ndarray, upscale: int) -> tuple[np.ndarray, np.ndarray]:
+def make_pair(
+    hr: np.ndarray, upscale: int, *, degradation: str = "none", grey: bool = False, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Low- and high-resolution image by the protocol: mod-crop, then MATLAB bicubic on 8 bits.
 
     Args:
         hr: uint8 ``[H, W, 3]``.
         upscale: an integer of at least 1.
+        degradation: of the low-resolution image, by a name of :func:`taylorir.images.degrade`.
+        grey: turn both to grey first, with one channel.
+        seed: of the noise.
 
     Returns:
-        (lr, hr), uint8 ``[H // s, W // s, 3]`` and ``[H - H % s, W - W % s, 3]``.
+        (lr, hr), uint8 ``[H // s, W // s, C]`` and ``[H - H % s, W - W % s, C]``.
 
     Raises:
-        ValueError: the image is smaller than ``upscale``.
+        ValueError: the image is smaller than ``upscale``, or an unknown degradation.
     """
     cropped = mod_crop(hr, upscale)
-    return imresize(cropped, 1.0 / upscale), cropped
+    cropped = to_grey(cropped) if grey else cropped
+    return degrade(cropped, upscale, degradation, seed=seed), cropped
 
 
 def _sample_file(package: str, path: str) -> Path:

@@ -165,20 +165,20 @@ def probe_sides(window: int) -> tuple[int, int]:
     return (2 * window, 4 * window) if window >= 8 else (32, 64)
 
 
-def tile_cost(model: nn.Module, *, window: int, overlap: int, upscale: int) -> TileCost:
+def tile_cost(model: nn.Module, *, window: int, overlap: int, upscale: int, channels: int = 3) -> TileCost:
     """Measure the peak of live tensor bytes on two small tiles, and continue it linearly in the area."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     sides = probe_sides(window)
-    peaks = [_SAFETY * _peak_bytes(model, side, device) for side in sides]
+    peaks = [_SAFETY * _peak_bytes(model, (channels, side, side), device) for side in sides]
     slope = max((peaks[1] - peaks[0]) / (sides[1] ** 2 - sides[0] ** 2), peaks[1] / (2 * sides[1] ** 2))
     base = max(peaks[0] - slope * sides[0] ** 2, 0.0)
     return TileCost(base, slope, device, window, overlap, upscale)
 
 
 @torch.inference_mode()
-def _peak_bytes(model: nn.Module, side: int, device: torch.device) -> int:
+def _peak_bytes(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> int:
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    probe = torch.zeros(1, 3, side, side, device=device, dtype=dtype)
+    probe = torch.zeros(1, *shape, device=device, dtype=dtype)
     with allocations.record([probe, *model.parameters(), *model.buffers()]) as trace:
         model(probe)
     return int(np.cumsum(trace.events().delta).max(initial=0)) + probe.nbytes

@@ -56,8 +56,8 @@ def super_resolve(
     first and pads then, as SwinIR+ does; with tiles it transforms each padded tile.
 
     Args:
-        model: ``"bicubic"``, or a network from ``[1, 3, H, W]`` to ``[1, 3, sH, sW]``, both 0..1.
-        lr: uint8 or uint16 RGB ``[H, W, 3]``.
+        model: ``"bicubic"``, or a network from ``[1, C, H, W]`` to ``[1, C, sH, sW]``, both 0..1.
+        lr: uint8 or uint16 ``[H, W, C]``; C is 3 (RGB), or 1 for a grey network (``config.in_chans``).
         upscale: s; needed for bicubic, and for a network without ``config.upscale``.
         tile: side of a tile in LR pixels, rounded down to a multiple of the window; ``"auto"``: the largest
             that ``memory`` allows; None: the whole image at once.
@@ -70,17 +70,17 @@ def super_resolve(
         progress: show a bar over the tiles.
 
     Returns:
-        RGB ``[sH, sW, 3]`` of the dtype of ``lr``: clipped and rounded.
+        ``[sH, sW, C]`` of the dtype of ``lr``: clipped and rounded.
 
     Raises:
         TypeError: ``lr`` is neither a uint8 nor a uint16 array.
-        ValueError: ``lr`` is no RGB image, an unknown option, an ``upscale`` that is not the model's, or more
-            memory is needed than is allowed.
+        ValueError: ``lr`` is no image of the network's channels, an unknown option, an ``upscale`` that is
+            not the model's, or more memory is needed than is allowed.
         NonFiniteError: the network returned NaN or infinity.
     """
-    _check_image(lr)
+    _check_image(model, lr)
     upscale = check_upscale(model, upscale)
-    sr = np.empty((lr.shape[0] * upscale, lr.shape[1] * upscale, 3), lr.dtype)
+    sr = np.empty((lr.shape[0] * upscale, lr.shape[1] * upscale, lr.shape[2]), lr.dtype)
     parts = super_resolved_parts(
         model,
         lr,
@@ -120,13 +120,13 @@ def super_resolved_parts(
         reserved: bytes that the caller will fill while the parts come; they count against ``memory``.
 
     Yields:
-        (first row, first column, ``[H', W', 3]`` of the dtype of ``lr``). The parts cover the result without
+        (first row, first column, ``[H', W', C]`` of the dtype of ``lr``). The parts cover the result without
         overlap.
 
     Raises:
         TypeError, ValueError: as there.
     """
-    _check_image(lr)
+    _check_image(model, lr)
     upscale = check_upscale(model, upscale)
     if padding not in PADDING_MODES:
         raise ValueError(f"padding must be one of {', '.join(PADDING_MODES)}, not {padding!r}")
@@ -150,7 +150,7 @@ def super_resolved_parts(
         if tile == "auto" and promised is None and max(lr.shape[:2]) <= probe_sides(window)[1]:
             tile = None
         if tile == "auto" or promised is not None:
-            cost = tile_cost(model, window=window, overlap=overlap, upscale=upscale)
+            cost = tile_cost(model, window=window, overlap=overlap, upscale=upscale, channels=lr.shape[2])
             tile = choose_tile(cost, size, tile, memory=promised, reserved=reserved)
         if tile is None:
 
@@ -171,6 +171,7 @@ def super_resolved_parts(
                 *axes,
                 upscale,
                 bar.update,
+                channels=lr.shape[2],
             ):
                 part = part[:, : max(height - top, 0), : max(width - left, 0)]
                 if part.numel():
@@ -180,7 +181,7 @@ def super_resolved_parts(
 
 
 def _cut(lr: np.ndarray, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> Tensor:
-    """Rows and columns of an image as float ``[1, 3, H, W]``, 0..1."""
+    """Rows and columns of an image as float ``[1, C, H, W]``, 0..1."""
     pixels = lr if rows is None else lr[rows[:, None], columns]
     scaled = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
     scaled /= np.iinfo(lr.dtype).max
@@ -189,7 +190,7 @@ def _cut(lr: np.ndarray, rows: np.ndarray | None = None, columns: np.ndarray | N
 
 @torch.inference_mode()
 def _rounded(part: Tensor, dtype: np.dtype) -> np.ndarray:
-    """Float ``[3, H, W]`` to integers ``[H, W, 3]``, 0..1 to the whole range. The tensor is overwritten."""
+    """Float ``[C, H, W]`` to integers ``[H, W, C]``, 0..1 to the whole range. The tensor is overwritten."""
     scaled = part.clamp_(0, 1).mul_(np.iinfo(dtype).max).round_()
     return scaled.permute(1, 2, 0).numpy().astype(dtype)
 
@@ -203,11 +204,11 @@ def _runner(model: nn.Module, precision: str, upscale: int) -> Callable[[Tensor]
     def run(image: Tensor) -> Tensor:
         with autocast:
             out = model(image.to(weight.device, weight.dtype)).float()
-        height, width = image.shape[-2:]
-        if out.shape != (1, 3, height * upscale, width * upscale):
+        channels, height, width = image.shape[-3:]
+        if out.shape != (1, channels, height * upscale, width * upscale):
             raise ValueError(
-                f"the model turns [1, 3, {height}, {width}] into {list(out.shape)}, "
-                f"which is not an RGB image upscaled by {upscale}"
+                f"the model turns [1, {channels}, {height}, {width}] into {list(out.shape)}, "
+                f"which is not such an image upscaled by {upscale}"
             )
         if not math.isfinite(out.sum(dtype=torch.float64)):
             raise NonFiniteError(f"the network returns NaN or infinity in {precision}")
@@ -261,11 +262,18 @@ def default_overlap(model: nn.Module | str) -> int:
     return max(SMALLEST_OVERLAP, 2 * window_pixels(model))
 
 
-def _check_image(lr: np.ndarray) -> None:
+def image_channels(model: nn.Module | str) -> int:
+    """Channels of the images that a model takes: 3 (RGB), or 1 of a grey network."""
+    return getattr(getattr(model, "config", None), "in_chans", 3)
+
+
+def _check_image(model: nn.Module | str, lr: np.ndarray) -> None:
     if not isinstance(lr, np.ndarray) or lr.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"lr must be a uint8 or uint16 array, not {getattr(lr, 'dtype', type(lr).__name__)}")
-    if lr.ndim != 3 or lr.shape[2] != 3 or 0 in lr.shape:
-        raise ValueError(f"lr must be an RGB image [H, W, 3], not {list(lr.shape)}")
+    channels = (1, 3) if isinstance(model, str) else (image_channels(model),)
+    if lr.ndim != 3 or lr.shape[2] not in channels or 0 in lr.shape:
+        kind = "a grey" if channels == (1,) else "an RGB"
+        raise ValueError(f"lr must be {kind} image [H, W, {channels[-1]}], not {list(lr.shape)}")
 
 
 def check_upscale(model: nn.Module | str, upscale: int | None) -> int:

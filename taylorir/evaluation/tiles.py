@@ -106,6 +106,8 @@ def blend_tiles(
     columns: Axis,
     upscale: int,
     advance: Callable[[], object] = lambda: None,
+    *,
+    channels: int = 3,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Run the network on each tile; yield the parts of the blended result as they are finished.
 
@@ -113,20 +115,21 @@ def blend_tiles(
     held: across the shorter side, and beside the last tile.
 
     Args:
-        cut: a tile ``[1, 3, T, T']`` of the image, given its rows and columns, of the sides that the two axes
+        cut: a tile ``[1, C, T, T']`` of the image, given its rows and columns, of the sides that the two axes
             were planned for.
-        network: ``[1, 3, T, T']`` to ``[1, 3, s T, s T']``.
+        network: ``[1, C, T, T']`` to ``[1, C, s T, s T']``.
         rows: tiles along the height.
         columns: tiles along the width.
         upscale: s.
         advance: called after each tile.
+        channels: C.
 
     Yields:
-        (first output row, first output column, float32 ``[3, H', W']`` on the CPU). The parts cover the
+        (first output row, first output column, float32 ``[C, H', W']`` on the CPU). The parts cover the
         result without overlap.
     """
     slow, fast, along, across = (rows, columns, 1, 2) if len(rows) >= len(columns) else (columns, rows, 2, 1)
-    shape = [3, len(fast) * upscale, len(fast) * upscale]
+    shape = [channels, len(fast) * upscale, len(fast) * upscale]
     shape[along] = max((size - step for size, step in slow.steps(upscale)), default=0)
     carried, kept = (
         torch.empty(shape),

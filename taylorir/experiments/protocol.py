@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from taylorir.experiments.plan import Comparison, Run
 from taylorir.experiments.protocol_mid import MID_RUNS
+from taylorir.experiments.protocol_restoration import RESTORATION_RUNS
 from taylorir.networks import VARIANTS, ModelConfig
 from taylorir.training import TrainConfig
 
@@ -27,6 +28,8 @@ EXPERIMENTS: dict[str, str] = {
     "h": "a trained SwinIR turned by taylorize and trained on, against the same SwinIR simply trained on",
     "rates": "the learning rate of each kind, before anything else",
     "floor": "the transformer, against the same network without one: three convolutions, a linear filter",
+    "denoise": "another task: colour images with noise, SwinIR against TaylorSwinIR",
+    "jpeg": "another task: artefacts of JPEG, SwinIR against TaylorSwinIR",
 }
 
 
@@ -175,6 +178,7 @@ COMPARISONS: tuple[Comparison, ...] = (
 TIERS: dict[str, tuple[Run, ...]] = {
     "mini": _MINI_RUNS,
     "mid": MID_RUNS,
+    "restoration": RESTORATION_RUNS,
     "s": _S_RUNS,
     "paper": _PAPER_RUNS,
 }

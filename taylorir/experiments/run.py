@@ -214,7 +214,14 @@ def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[s
         if name in done:
             continue
         model = load_checkpoint(folder / "weights.safetensors")
-        rows = evaluate(model, name, run.config.model.upscale, data_root=places.data_root, name=run.name)
+        rows = evaluate(
+            model,
+            name,
+            run.config.model.upscale,
+            data_root=places.data_root,
+            name=run.name,
+            degradation=run.config.degradation,
+        )
         print(f"{run.name}: {name} {rows.psnr_y.mean():.3f} dB", flush=True)
         rows = rows.assign(run=run.name, **_where(run))[list(_ROW_COLUMNS)].round({"psnr_y": 4, "ssim_y": 6})
         replace_rows(places, path.name, rows, run=run.name, set=name)

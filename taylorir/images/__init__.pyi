@@ -13,13 +13,14 @@ from .io import (
     read_image as read_image,
     write_image as write_image,
 )
-from .metrics import PEAK as PEAK, psnr as psnr, ssim as ssim
+from .metrics import PEAK as PEAK, psnr as psnr, shaved_border as shaved_border, ssim as ssim
 from .pixels import (
     PADDING_MODES as PADDING_MODES,
     mod_crop as mod_crop,
     pad_to_multiple as pad_to_multiple,
     padded_indices as padded_indices,
     rgb_to_y as rgb_to_y,
+    to_grey as to_grey,
     to_image as to_image,
     to_tensor as to_tensor,
 )

@@ -5,7 +5,9 @@ round trip at quality 60, ``blur1.2`` a Gaussian blur of standard deviation 1.2 
 image. ``kernel_box``, ``kernel_lanczos`` and ``kernel_nearest`` replace the bicubic kernel that LR is made
 with. Names join with ``+`` and are applied from left to right: ``blur1.2+noise5+jpeg90``.
 
-Shape legend: images are uint8 RGB ``[H, W, 3]``; s is the scale.
+Where the scale is 1 they make the input of restoration: denoising, JPEG artefacts.
+
+Shape legend: images are uint8 ``[H, W, C]``, RGB or grey (C = 1); s is the scale.
 """
 
 from __future__ import annotations
@@ -48,13 +50,13 @@ def degrade(hr: np.ndarray, scale: int, name: str, *, seed: int = 0) -> np.ndarr
     """LR of an HR image, degraded as ``name`` says.
 
     Args:
-        hr: uint8 ``[H, W, 3]``; H and W multiples of ``scale``.
+        hr: uint8 ``[H, W, C]``; H and W multiples of ``scale``.
         scale: the factor s by which LR is smaller.
         name: one, or several joined with ``+``, a ``kernel_*`` first; ``none`` is MATLAB's bicubic alone.
         seed: of the noise. The same seed, name and size give the same noise, whatever was drawn before.
 
     Returns:
-        uint8 ``[H / s, W / s, 3]``.
+        uint8 ``[H / s, W / s, C]``.
 
     Raises:
         ValueError: an unknown name, a value out of its range, or an HR size that is no multiple of the scale.
@@ -64,7 +66,8 @@ def degrade(hr: np.ndarray, scale: int, name: str, *, seed: int = 0) -> np.ndarr
         raise ValueError(f"hr must have sides that are multiples of {scale}, not {height}x{width}")
     steps = [] if name == "none" else name.split("+")
     if steps and steps[0] in _KERNELS:
-        lr = np.array(Image.fromarray(hr).resize((width // scale, height // scale), _KERNELS[steps.pop(0)]))
+        size = (width // scale, height // scale)
+        lr = _as_array(_as_picture(hr).resize(size, _KERNELS[steps.pop(0)]))
     else:
         lr = imresize(hr, 1 / scale)
     for step in steps:
@@ -95,8 +98,11 @@ def _apply(image: np.ndarray, step: str, seed: int) -> np.ndarray:
 def add_noise(image: np.ndarray, sigma: float, *, seed: int = 0) -> np.ndarray:
     """Add independent Gaussian noise to each value.
 
+    Rounded and clipped, as a file holds it. Papers on denoising add it to floating-point values and clip
+    none, so their figures are of an easier task.
+
     Args:
-        image: uint8 ``[H, W, 3]``.
+        image: uint8 ``[H, W, C]``.
         sigma: standard deviation in grey levels (of 255); at least 0.
         seed: of NumPy's PCG64.
 
@@ -116,7 +122,7 @@ def jpeg(image: np.ndarray, quality: float) -> np.ndarray:
     """A JPEG round trip with 4:2:0 chroma, as cameras and the web do.
 
     Args:
-        image: uint8 ``[H, W, 3]``.
+        image: uint8 ``[H, W, C]``.
         quality: 1 (worst) to 95, the IJG scale.
 
     Returns:
@@ -128,15 +134,15 @@ def jpeg(image: np.ndarray, quality: float) -> np.ndarray:
     if not 1 <= quality <= 95 or quality != int(quality):
         raise ValueError(f"quality must be an integer of 1..95, not {quality:g}")
     buffer = BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=int(quality), subsampling="4:2:0")
-    return np.array(Image.open(buffer))
+    _as_picture(image).save(buffer, format="JPEG", quality=int(quality), subsampling="4:2:0")
+    return _as_array(Image.open(buffer))
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur, symmetric border, kernel cut at 4 sigma.
 
     Args:
-        image: uint8 ``[H, W, 3]``.
+        image: uint8 ``[H, W, C]``.
         sigma: standard deviation in pixels of this image; above 0.
 
     Returns:
@@ -149,3 +155,11 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
         raise ValueError(f"sigma must be positive, in pixels, not {sigma}")
     blurred = gaussian_filter(image.astype(np.float64), (sigma, sigma, 0), mode="reflect")
     return np.rint(blurred).astype(np.uint8)
+
+
+def _as_picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def _as_array(picture: Image.Image) -> np.ndarray:
+    return np.atleast_3d(np.array(picture))

@@ -10,13 +10,18 @@ SSIM_SIGMA = 1.5
 PEAK = 255.0
 
 
+def shaved_border(upscale: int) -> int:
+    """Pixels that the protocol shaves from each side: the factor; none where nothing is enlarged."""
+    return upscale if upscale > 1 else 0
+
+
 def psnr(sr: np.ndarray, hr: np.ndarray, *, crop_border: int = 0, y_channel: bool = True) -> float:
     """Peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
     Args:
-        sr: uint8 ``[H, W, 3]``, or ``[H, W]`` for an image measured on its own grey values.
+        sr: uint8 ``[H, W, 3]``, or ``[H, W]`` or ``[H, W, 1]`` for an image measured on its own grey values.
         hr: the same shape and dtype.
-        crop_border: pixels shaved from each side (the upscaling factor, by convention).
+        crop_border: pixels shaved from each side, by convention :func:`shaved_border`.
         y_channel: measure on the unrounded BT.601 luma (studio swing); False: on all values of the three
             channels.
 
@@ -39,9 +44,9 @@ def ssim(sr: np.ndarray, hr: np.ndarray, *, crop_border: int = 0, y_channel: boo
     region where the window fits (no padding), and over channels where there are three.
 
     Args:
-        sr: uint8 ``[H, W, 3]``, or ``[H, W]`` for an image measured on its own grey values.
+        sr: uint8 ``[H, W, 3]``, or ``[H, W]`` or ``[H, W, 1]`` for an image measured on its own grey values.
         hr: the same shape and dtype.
-        crop_border: pixels shaved from each side (the upscaling factor, by convention).
+        crop_border: pixels shaved from each side, by convention :func:`shaved_border`.
         y_channel: measure on the unrounded BT.601 luma (studio swing); False: the mean over the three
             channels.
 
@@ -76,8 +81,8 @@ def _prepare(sr: np.ndarray, hr: np.ndarray, border: int, y_channel: bool) -> tu
             )
     if sr.shape != hr.shape:
         raise ValueError(f"sr and hr differ in shape: {list(sr.shape)} and {list(hr.shape)}")
-    if hr.ndim != 2 and (hr.ndim != 3 or hr.shape[2] != 3):
-        raise ValueError(f"images must be [H, W, 3] or [H, W], not {list(hr.shape)}")
+    if hr.ndim != 2 and (hr.ndim != 3 or hr.shape[2] not in (1, 3)):
+        raise ValueError(f"images must be [H, W, 3], [H, W, 1] or [H, W], not {list(hr.shape)}")
     height, width = hr.shape[:2]
     if border < 0 or 2 * border >= min(height, width):
         raise ValueError(f"crop_border {border} does not fit an image of {width}x{height} pixels")
@@ -88,6 +93,8 @@ def _prepare(sr: np.ndarray, hr: np.ndarray, border: int, y_channel: bool) -> tu
 def _values(image: np.ndarray, y_channel: bool) -> np.ndarray:
     """Luma as ``images.rgb_to_y`` defines it (a test holds the two equal; this module imports no sibling)."""
     values = image.astype(np.float64)
+    if values.ndim == 3 and values.shape[2] == 1:
+        return values[:, :, 0]
     if values.ndim == 3 and y_channel:
         return 16.0 + values @ (np.array([65.481, 128.553, 24.966]) / 255.0)
     return values

@@ -16,6 +16,7 @@ import torch
 from taylorir.images.resize import Array, mirror
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
 #: How an image is extended to a multiple of the window; see :func:`pad_to_multiple`.
 PADDING_MODES = ("reflect", "flip")
 
@@ -45,6 +46,18 @@ def rgb_to_y(image: Array) -> Array:
     return 16.0 + image.astype(np.float64) @ (np.array(LUMA_WEIGHTS) / 255.0)
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """The grey image that grey networks are made for: luma of BT.601 in full swing, rounded, as OpenCV reads.
+
+    Args:
+        image: uint8 ``[H, W, 3]``.
+
+    Returns:
+        uint8 ``[H, W, 1]``; of a grey image its own values.
+    """
+    return np.rint(image.astype(np.float64) @ np.array(GREY_WEIGHTS)).astype(np.uint8)[:, :, None]
+
+
 def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
     """Crop bottom and right to a multiple of ``scale``.
 
@@ -67,13 +80,13 @@ def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
-    """uint8 ``[H, W, 3]`` to a float tensor ``[1, 3, H, W]`` in 0..1."""
+    """uint8 ``[H, W, C]`` to a float tensor ``[1, C, H, W]`` in 0..1."""
     pixels = torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements="CW"))
     return pixels.to(device)[None].to(dtype) / 255.0
 
 
 def to_image(tensor: torch.Tensor) -> np.ndarray:
-    """Float tensor ``[1, 3, H, W]`` or ``[3, H, W]`` to uint8 ``[H, W, 3]``: clipped, times 255, rounded.
+    """Float tensor ``[1, C, H, W]`` or ``[C, H, W]`` to uint8 ``[H, W, C]``: clipped, times 255, rounded.
 
     Raises:
         ValueError: another shape, or a value that is NaN or infinite.

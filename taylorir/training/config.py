@@ -28,10 +28,9 @@ class TrainConfig:
     Attributes:
         model: the network. ``model.use_checkpoint`` trades time for memory (gradient checkpointing).
         datasets: names of the image sets (see :mod:`taylorir.datasets.sets`); "samples" stands for its
-        training
-            part.
+            training part.
         degradation: of the LR images, by a name of :mod:`taylorir.images.degradations`; "none" is bicubic
-        alone.
+            alone. A network that enlarges nothing learns to undo it.
         crop_size: side of the LR crop in pixels.
         batch_size: crops a step, over all processes together.
         num_iters: steps of the optimiser.
@@ -122,6 +121,10 @@ def _check(config: TrainConfig) -> None:
     if not config.datasets:
         raise ValueError("datasets must name at least one image set, got ()")
     check_degradation(config.degradation)
+    if config.model.upscale == 1 and config.degradation == "none":
+        raise ValueError(
+            "degradation must be given where the network enlarges nothing, such as 'noise25' or 'jpeg10'"
+        )
 
 
 def _check_whole(name: str, value: int, *, lowest: int) -> None:

@@ -1,7 +1,7 @@
 """Training crops, made on the device from images that were decoded once; and the images held out.
 
-Shapes: B crops of a batch, c the side of an LR crop, s the scale, P the number of pixels of all images
-together.
+Shapes: B crops of a batch, C channels (1 of grey images), c the side of an LR crop, s the scale, P the number
+of pixels of all images together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from taylorir.datasets import NamedImage, iterate_images, make_pair, sample_split
-from taylorir.images import degrade, imresize, mod_crop, psnr, to_image, to_tensor
+from taylorir.images import degrade, imresize, mod_crop, psnr, shaved_border, to_image, to_tensor
 
 HELD_OUT_SIDE = 96  # LR pixels of the centre crop of each held-out image
 
@@ -32,8 +32,8 @@ class PatchPool:
     image.
 
     Args:
-        images: uint8 RGB ``[H, W, 3]``; those with a side below ``crop_size * upscale`` are left out and
-            counted in ``num_left_out``.
+        images: uint8 ``[H, W, C]``, all of the same C; those with a side below ``crop_size * upscale`` are
+            left out and counted in ``num_left_out``.
         names: one name an image, for messages.
         upscale: scale s, 1 or more.
         crop_size: side c of the LR crop in pixels.
@@ -75,9 +75,9 @@ class PatchPool:
                 lr = imresize(hr.permute(2, 0, 1), 1 / upscale).permute(1, 2, 0)
             else:
                 lr = torch.from_numpy(degrade(image, upscale, degradation, seed=-number)).to(self.device)
-            hr_rows.append(hr.reshape(-1, 3))
-            lr_rows.append(lr.reshape(-1, 3))
-        self._hr, self._lr = torch.cat(hr_rows), torch.cat(lr_rows)  # [P, 3], [P / s^2, 3]
+            hr_rows.append(hr.flatten(0, 1))
+            lr_rows.append(lr.flatten(0, 1))
+        self._hr, self._lr = torch.cat(hr_rows), torch.cat(lr_rows)  # [P, C], [P / s^2, C]
         self._sizes = np.array([(image.shape[0] // upscale, image.shape[1] // upscale) for image in kept])
         self._starts = np.concatenate([[0], np.cumsum(self._sizes.prod(axis=1))])[:-1]  # in LR pixels
 
@@ -103,7 +103,7 @@ class PatchPool:
         """The LR and HR crops at ``places`` (from :meth:`draw`).
 
         Returns:
-            float32 ``[B, 3, c, c]`` and ``[B, 3, s c, s c]`` in 0..1.
+            float32 ``[B, C, c, c]`` and ``[B, C, s c, s c]`` in 0..1.
         """
         image = places[:, 0]
         rows = np.column_stack([self._starts[image], self._sizes[image, 1], places[:, 1:]])
@@ -142,28 +142,37 @@ class HeldOut:
     Args:
         images: at least one.
         upscale: scale s. A crop has up to ``HELD_OUT_SIDE`` LR pixels a side.
+        degradation: of the LR images, as in training, with noise of its own.
+        grey: measure on grey images, for a network of one channel.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: there is no image, or an unknown degradation.
     """
 
-    def __init__(self, images: Sequence[NamedImage], upscale: int) -> None:
+    def __init__(
+        self, images: Sequence[NamedImage], upscale: int, *, degradation: str = "none", grey: bool = False
+    ) -> None:
         if not images:
             raise ValueError("there is no held-out image: expected at least one")
         side = HELD_OUT_SIDE * upscale
-        self._pairs = [make_pair(_centre(image.image, side), upscale) for image in images]
+        self._pairs = [
+            make_pair(_centre(image.image, side), upscale, degradation=degradation, grey=grey)
+            for image in images
+        ]
         self._upscale = upscale
 
     def bicubic(self) -> float:
-        """Mean PSNR-Y of bicubic upscaling, what a network must beat, in dB."""
-        values = [psnr(imresize(lr, self._upscale), hr, crop_border=self._upscale) for lr, hr in self._pairs]
+        """Mean PSNR-Y of bicubic upscaling, what a network must beat, in dB; where s is 1, of the input."""
+        border = shaved_border(self._upscale)
+        values = [psnr(imresize(lr, self._upscale), hr, crop_border=border) for lr, hr in self._pairs]
         return float(np.mean(values))
 
     @torch.no_grad()
     def psnr(self, model: nn.Module, device: str | torch.device = "cpu") -> float:
-        """Mean PSNR-Y in dB; s border pixels are shaved."""
+        """Mean PSNR-Y in dB; the border is shaved as in the evaluation."""
+        border = shaved_border(self._upscale)
         values = [
-            psnr(to_image(model(to_tensor(lr, device=device)).cpu()), hr, crop_border=self._upscale)
+            psnr(to_image(model(to_tensor(lr, device=device)).cpu()), hr, crop_border=border)
             for lr, hr in self._pairs
         ]
         return float(np.mean(values))

@@ -1,7 +1,7 @@
 """One training loop: on a laptop, on a GPU, or on many under torchrun; killed at any moment, it goes on bit
 by bit.
 
-Shapes: B crops of a batch, ``lr`` [B, 3, c, c] and ``hr`` [B, 3, s c, s c] in 0..1.
+Shapes: B crops of a batch, C channels, ``lr`` [B, C, c, c] and ``hr`` [B, C, s c, s c] in 0..1.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from taylorir.datasets import NamedImage, sample_split
+from taylorir.images import to_grey
 from taylorir.networks import (
     Checkpoint,
     build_from_config,
@@ -166,15 +167,16 @@ class _Run:
             )
         if config.cuda_graphs and processes.device.type != "cuda":
             raise ValueError("cuda_graphs needs a CUDA device")
+        grey = config.model.in_chans == 1
         self.pool = PatchPool(
-            [image.image for image in images],
+            [to_grey(image.image) if grey else image.image for image in images],
             [image.name for image in images],
             upscale=config.model.upscale,
             crop_size=config.crop_size,
             degradation=config.degradation,
             device=processes.device,
         )
-        self.held_out = HeldOut(held_out, config.model.upscale)
+        self.held_out = HeldOut(held_out, config.model.upscale, degradation=config.degradation, grey=grey)
         self._build(init)
         self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
         self.saved: dict | None = None  # the record of the last checkpoint

@@ -35,7 +35,9 @@ from taylorir.datasets.sets import (
     make_pair,
     sample_split,
 )
+from taylorir.images.degradations import degrade
 from taylorir.images.io import write_image
+from taylorir.images.pixels import to_grey
 from taylorir.images.resize import imresize
 from tests.pictures import noise
 
@@ -426,3 +428,11 @@ def test_a_redirect_that_leaves_the_web_is_refused(tmp_path, server, place):
         download.resuming_download(server.url + "x", tmp_path / "x", partial=tmp_path / "x.part", limit=100)
     assert not isinstance(error.value, ConnectionError) and not (tmp_path / "x").exists()
     assert len(server.requests) == 3, "it is not tried again"
+
+
+def test_a_pair_of_restoration_is_the_image_and_what_was_done_to_it():
+    hr = noise(20, 24, 3)
+    lr, kept = make_pair(hr, 1, degradation="noise25", seed=3)
+    assert np.array_equal(kept, hr) and np.array_equal(lr, degrade(hr, 1, "noise25", seed=3))
+    lr, kept = make_pair(hr, 2, degradation="jpeg40", grey=True)
+    assert np.array_equal(kept, to_grey(hr)) and np.array_equal(lr, degrade(to_grey(hr), 2, "jpeg40"))

@@ -13,15 +13,16 @@ import torch
 
 from taylorir.datasets.sets import NamedImage, load_images, make_pair
 from taylorir.evaluation.scores import evaluate
-from taylorir.evaluation.super_resolution import load_model
+from taylorir.evaluation.super_resolution import load_model, super_resolve
 from taylorir.experiments.protocol_choices import (
     CHOICES,
     choice_effects,
     mean_with_own_grey,
     measure_choices,
 )
+from taylorir.images.degradations import degrade
 from taylorir.images.metrics import psnr, ssim
-from taylorir.images.pixels import rgb_to_y
+from taylorir.images.pixels import rgb_to_y, to_grey
 from taylorir.images.resize import imresize
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
@@ -76,6 +77,32 @@ def test_a_row_says_what_was_measured():
     assert row.psnr_y == psnr(imresize(lr, 3.0), hr, crop_border=3)
     assert row.ssim_y == ssim(imresize(lr, 3.0), hr, crop_border=3)
     assert {"device", "dtype", "torch", "commit", "seed", "date", "padding", "tile"} <= set(rows.columns)
+
+
+def test_restoration_is_measured_on_the_degraded_image_without_a_border():
+    image = noise(41, 53, 3)
+    row = evaluate("bicubic", [NamedImage("x", image)], 1, degradation="noise25").iloc[0]
+    degraded = degrade(image, 1, "noise25")
+    assert (row.height, row.width, row.upscale, row.degradation) == (41, 53, 1, "noise25")
+    assert row.psnr_y == psnr(degraded, image) and row.ssim_y == ssim(degraded, image)
+    assert row.psnr_rgb == psnr(degraded, image, y_channel=False)
+    with pytest.raises(ValueError, match="degradation must be given where nothing is enlarged"):
+        evaluate("bicubic", [NamedImage("x", image)], 1)
+    with pytest.raises(ValueError, match="degradation 'fog' is not known"):
+        evaluate("bicubic", [NamedImage("x", image)], 2, degradation="fog")
+
+
+def test_a_grey_network_is_measured_on_grey_values():
+    model = build_model("swinir_denoise_gray", embed_dim=12, depths=[2], num_heads=2).eval()
+    for parameter in (model.conv_last.weight, model.conv_last.bias):
+        torch.nn.init.zeros_(parameter)  # the network gives its input back
+    image = noise(41, 53, 3)
+    row = evaluate(model, [NamedImage("x", image)], degradation="noise15", tile=24, overlap=8).iloc[0]
+    grey = to_grey(image)
+    error = degrade(grey, 1, "noise15").astype(float) - grey
+    assert row.psnr_y == row.psnr_rgb == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+    with pytest.raises(ValueError, match=r"lr must be a grey image \[H, W, 1\], not \[41, 53, 3\]"):
+        super_resolve(model, image)
 
 
 def test_an_image_too_small_is_named():

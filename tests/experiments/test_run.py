@@ -71,7 +71,7 @@ def test_main_rows_of_the_mini_tier_have_three_seeds_each():
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="unknown tier 'x'; known: mini, mid, s, paper"):
+    with pytest.raises(ValueError, match="unknown tier 'x'; known: mini, mid, restoration, s, paper"):
         runs_of("x")
     with pytest.raises(ValueError, match="unknown run 'x' of tier 'paper'; known: swinir_m_x2"):
         find_run("paper", "x")

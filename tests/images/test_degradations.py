@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from taylorir.images.degradations import DEGRADATIONS, add_noise, blur, degrade, jpeg
+from taylorir.images.pixels import to_grey
 from taylorir.images.resize import imresize
 from taylorir.training.config import TrainConfig
 from taylorir.training.crops import PatchPool
@@ -111,3 +112,17 @@ def test_a_size_that_does_not_divide_is_an_error(photo):
 def test_negative_noise_is_an_error(photo):
     with pytest.raises(ValueError, match="at least 0 grey levels"):
         add_noise(photo, -1)
+
+
+@pytest.mark.parametrize("name", ["noise25", "jpeg10", "blur1.2", "kernel_box+jpeg40"])
+def test_a_grey_image_stays_one_channel(photo, name):
+    grey = to_grey(photo)
+    degraded = degrade(grey, 2, name)
+    assert degraded.shape == (24, 33, 1) and degraded.dtype == np.uint8
+    if name == "blur1.2":  # what acts on each channel alone gives of three equal ones what it gives of one
+        assert np.array_equal(degrade(np.repeat(grey, 3, axis=2), 2, name), np.repeat(degraded, 3, axis=2))
+
+
+def test_at_scale_one_the_degradation_acts_on_the_image_itself(photo):
+    assert np.array_equal(degrade(photo, 1, "none"), photo)
+    assert np.array_equal(degrade(photo, 1, "jpeg10"), jpeg(photo, 10))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from taylorir.images.metrics import psnr, ssim
+from taylorir.images.metrics import psnr, shaved_border, ssim
 from taylorir.images.pixels import rgb_to_y
 from tests.pictures import noise
 
@@ -25,7 +25,12 @@ def test_psnr_by_hand():
 def test_a_grey_level_is_worth_219_of_255_in_luma():
     hr, sr = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8, 3), 101, np.uint8)
     assert psnr(sr, hr) == pytest.approx(20 * math.log10(255 * 255 / 219), abs=1e-9)
-    assert psnr(sr[..., 0], hr[..., 0]) == pytest.approx(20 * math.log10(255), abs=1e-9)
+    for grey in (np.s_[..., 0], np.s_[..., :1]):
+        assert psnr(sr[grey], hr[grey]) == pytest.approx(20 * math.log10(255), abs=1e-9)
+
+
+def test_the_factor_is_shaved_and_nothing_where_nothing_is_enlarged():
+    assert [shaved_border(upscale) for upscale in (1, 2, 8)] == [0, 2, 8]
 
 
 def test_luma_is_that_of_images():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from taylorir.images.pixels import mod_crop, pad_to_multiple, rgb_to_y, to_image, to_tensor
+from taylorir.images.pixels import mod_crop, pad_to_multiple, rgb_to_y, to_grey, to_image, to_tensor
 from tests.pictures import noise
 
 
@@ -16,6 +16,14 @@ def test_luma_of_known_colours():
     assert rgb_to_y(torch.from_numpy(colours).permute(2, 0, 1))[0].tolist() == pytest.approx(
         [16.0, 235.0, 81.481, 144.553, 40.966], abs=1e-12
     )
+
+
+def test_grey_of_known_colours_is_rounded_luma_in_full_swing():
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7], [255, 255, 255]]], dtype=np.uint8)
+    # 0.299, 0.587, 0.114 of 255 are 76.245, 149.685, 29.07
+    assert to_grey(colours).tolist() == [[[76], [150], [29], [7], [255]]]
+    levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    assert np.array_equal(to_grey(levels), levels[:, :, :1])
 
 
 def test_mod_crop_cuts_bottom_and_right():

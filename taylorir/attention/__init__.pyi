@@ -1,3 +1,4 @@
+from .centring import centre_keys as centre_keys
 from .kernels.forms import CROSSOVERS as CROSSOVERS
 from .operator import (
     crossover_flops as crossover_flops,
@@ -9,4 +10,5 @@ from .reference import (
     softmax_attention as softmax_attention,
     taylor_direct as taylor_direct,
     taylor_sums as taylor_sums,
+    unit as unit,
 )

@@ -34,11 +34,14 @@ class ModelConfig:
         attention_form: of TaylorShift: "auto" (by the crossover), "direct", "efficient", or "published"
             (efficient with all d^2 products of features written out, as the TaylorShift authors published
             it).
-        position: "bias" (a learned table; softmax only), "none", "rope" or "lepe".
+        position: "bias" (a learned table; softmax only), "none", "rope", "lepe" or "rib" (a learned bias of
+            low rank, which flash attention and TaylorShift can hold).
         shift: whether every second block shifts its windows by half. The official code decides by itself
             not to shift when ``img_size`` is at most the window; here it is stated.
         scale_output: multiply TaylorShift's output by sqrt(N / d); N is w w, also where
             windows are shifted.
+        centre_keys: take from each key the mean of those it is met with, before TaylorShift normalises it
+            (:func:`taylorir.attention.centre_keys`); softmax would not see it.
         drop_path_rate: stochastic depth of the last block in training, rising linearly from 0.
         qkv_bias: whether q, k and v have a bias.
         img_range: factor on the input after the mean is subtracted.
@@ -62,6 +65,7 @@ class ModelConfig:
     position: str = "bias"
     shift: bool = True
     scale_output: bool = False
+    centre_keys: bool = False
     drop_path_rate: float = 0.1
     qkv_bias: bool = True
     img_range: float = 1.0
@@ -88,9 +92,10 @@ _CHOICES = {
     "attention": ("softmax", "taylor"),
     "softmax_backend": ("naive", "fused", "flash"),
     "attention_form": ("auto", "direct", "efficient", "published"),
-    "position": ("bias", "none", "rope", "lepe"),
+    "position": ("bias", "none", "rope", "lepe", "rib"),
     "shift": (True, False),
     "scale_output": (True, False),
+    "centre_keys": (True, False),
     "qkv_bias": (True, False),
     "use_checkpoint": (True, False),
 }
@@ -129,12 +134,15 @@ def _check_config(config: ModelConfig) -> None:
     if config.attention == "taylor" and config.position == "bias":
         raise ValueError(
             "position 'bias' adds to the scores, which TaylorShift's features cannot hold; "
-            "with attention 'taylor' it must be 'none', 'rope' or 'lepe'"
+            "with attention 'taylor' it must be 'none', 'rope', 'lepe' or 'rib'"
         )
     if config.attention == "softmax" and config.softmax_backend == "flash" and config.position == "bias":
         raise ValueError(
-            "softmax_backend 'flash' takes no bias; position must be 'none', 'rope' or 'lepe', got 'bias'"
+            "softmax_backend 'flash' takes no bias; position must be 'none', 'rope', 'lepe' or 'rib', "
+            "got 'bias'"
         )
+    if config.attention == "softmax" and config.centre_keys:
+        raise ValueError("centre_keys must be False with attention 'softmax', which would not see it")
 
 
 def _check_positive_int(name: str, value: object) -> None:

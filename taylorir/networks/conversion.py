@@ -33,8 +33,8 @@ def taylorize(
     Args:
         model: the network; it is not changed.
         window_size: a new window, in tokens; default that of ``model``.
-        position: "none", "rope" or "lepe" (SwinIR only); default that of ``model``, or "none" where it has
-            a bias.
+        position: "none", "rope", "lepe" or "rib" (SwinIR only); default that of ``model``, or "none"
+            where it has a bias.
         temperature: of every head, where ``model`` has no temperatures of its own.
 
     Raises:
@@ -72,7 +72,7 @@ def _taylorize_swinir(
     for new, old in zip(_blocks(taylor), _blocks(kept), strict=True):
         new.attn.to(old.norm1.weight.device, old.norm1.weight.dtype).train(old.attn.training)
         nn.init.constant_(new.attn.temperature, temperature)
-        for name in ("qkv", "proj", "lepe", "temperature"):
+        for name in ("qkv", "proj", "lepe", "rib", "temperature"):
             if getattr(old.attn, name, None) is not None and getattr(new.attn, name) is not None:
                 setattr(new.attn, name, getattr(old.attn, name))
         old.attn = new.attn

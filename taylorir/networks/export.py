@@ -48,8 +48,9 @@ class ExportableAttention(nn.Module):
         self.tokens = attention.window_size**2
         self.head_dim = attention.head_dim
         self.taylor = hasattr(attention, "temperature")
-        self.efficient = self.taylor and self.tokens >= crossover_flops(self.head_dim)
-        first, second = torch.triu_indices(self.head_dim, self.head_dim)
+        joined = self.head_dim + (attention.rib.rank if attention.rib is not None else 0)
+        self.efficient = self.taylor and self.tokens >= crossover_flops(joined)
+        first, second = torch.triu_indices(joined, joined)
         self.register_buffer("first", first.clone(), persistent=False)
         self.register_buffer("second", second.clone(), persistent=False)
         self.register_buffer("weight", torch.where(first == second, math.sqrt(0.5), 1.0), persistent=False)
@@ -70,6 +71,13 @@ class ExportableAttention(nn.Module):
         if attention.position == "rope":
             q, k = rope_2d(q, size, size), rope_2d(k, size, size)
         labels = self.labels(rows, columns) if shift else None
+        if self.taylor and attention.centre_keys:
+            k = attention.centred(k, labels)
+        if attention.rib is not None:
+            factors = attention.rib(size, size)  # [heads, N, R]
+            if shift:
+                factors = (x[:, self.places(labels)].transpose(0, 1) for x in factors)
+            q, k = attention.join(q, k, *factors)
         y = self.taylor_attention(q, k, v, labels) if self.taylor else self.softmax(q, k, v, labels)
         if attention.lepe is not None:
             y = torch.cat((y, v), 2)
@@ -91,8 +99,13 @@ class ExportableAttention(nn.Module):
         right = (torch.arange(columns, device=self.low.device) == columns - 1)[:, None, None] & self.low
         return (2 * down.long() + right.long()).reshape(rows * columns, self.tokens)
 
+    def places(self, labels: Tensor) -> Tensor:
+        """Place of each token in the rectangle that is its region, as one of the window: [n, N]."""
+        size, cut = self.attention.window_size, self.attention.window_size - self.attention.shift_size
+        return torch.arange(self.tokens, device=labels.device) - cut * (labels // 2 * size + labels % 2)
+
     def softmax(self, q: Tensor, k: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
-        scores = (q * self.head_dim**-0.5) @ k.transpose(-1, -2)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if self.attention.position == "bias":
             scores = scores + self.attention.bias(self.attention.window_size, self.attention.window_size)
         if labels is not None:
@@ -100,7 +113,7 @@ class ExportableAttention(nn.Module):
         return scores.softmax(-1) @ v
 
     def taylor_attention(self, q: Tensor, k: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
-        q = _unit(q) * self.attention.temperature[:, None, None]
+        q = _unit(q) * self.attention.joint_temperature()[:, None, None]
         k = _unit(k)
         ones = torch.cat((v, torch.ones_like(v[..., :1])), -1)  # [B, n, heads, N, d + 1]
         if not self.efficient:

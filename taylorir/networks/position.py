@@ -1,17 +1,22 @@
 """Relative position in linear time: what TaylorShift can have in place of SwinIR's position bias.
 
-A bias added to the scores does not split into features of q and features of k. A rotation of q and k does,
-and a convolution of v needs no scores at all.
+A bias added to the scores does not split into features of q and features of k. A rotation of q and k does, a
+bias that is a product of a function of one place and a function of the other does too, and a convolution of v
+needs no scores at all.
 
 Shape legend: B images, H x W their tokens, C channels; windows of height x width = N tokens in row order; d
-width of a head; p = d // 4 pairs of channels turned along each axis.
+width of a head; p = d // 4 pairs of channels turned along each axis; R rank of a bias.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from taylorir.attention import unit
 from taylorir.networks.windows import cached_by_shape
 
 ROPE_BASE = 100.0
@@ -88,3 +93,75 @@ class LePE(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
         return self.conv(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class RIB(nn.Module):
+    """A learned position bias of low rank: c a(p_i) . b(p_j), a and b of R numbers, length 1 (:eq:`eq-rib`).
+
+    a and b are functions of a token's place in its rectangle: one hidden layer, which they share, over
+    coordinates with their sines and cosines, then a linear map for each head. So the bias is a product of
+    vectors, which are joined to q and k as further channels: no N x N table is formed, and a kernel that
+    takes no bias serves. As a and b have length 1 the bias is at most c, and all joined vectors of a head
+    have one length, so that TaylorShift's own normalisation leaves their product what it is.
+
+    Args:
+        num_heads: each has a, b and c (``strength``, at first ``STRENGTH``) of its own.
+        head_dim: d; R is chosen so that d + R is a multiple of 8, as kernels want it.
+        window_size: side of the window that coordinates in (-1, 1) span; a smaller rectangle begins at -1.
+
+    Source: the idea of arXiv 2603.06738 (RIB), whose a and b have no fixed length.
+    """
+
+    HIDDEN = 32
+    OCTAVES = 5
+    LEAST_RANK = 6
+    STRENGTH = 0.1
+
+    def __init__(self, num_heads: int, head_dim: int, window_size: int) -> None:
+        super().__init__()
+        self.window_size, self.num_heads = window_size, num_heads
+        self.rank = self.LEAST_RANK + -(head_dim + self.LEAST_RANK) % 8
+        self.hidden = nn.Linear(2 + 4 * self.OCTAVES, self.HIDDEN)
+        self.factors = nn.Linear(self.HIDDEN, 2 * num_heads * self.rank)
+        self.strength = nn.Parameter(torch.full((num_heads,), self.STRENGTH))
+
+    def forward(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """a and b [heads, N, R] of the N = height width places of a rectangle, row by row."""
+        places = _waves(height, width, self.window_size, self.OCTAVES, self.hidden.weight.device)
+        factors = self.factors(functional.gelu(self.hidden(places.to(self.hidden.weight.dtype))))
+        factors = factors.view(height * width, 2, self.num_heads, self.rank)
+        return unit(factors.permute(1, 2, 0, 3)).unbind(0)
+
+    def join_softmax(self, q: Tensor, k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k [..., heads, N, d + R], whose product over sqrt(d + R) is q . k / sqrt(d) + c a . b."""
+        both = q.shape[-1] + self.rank
+        a = self.strength[:, None, None] * math.sqrt(both) * a
+        return _join(q * math.sqrt(both / q.shape[-1]), a), _join(k, b)
+
+    def join_taylor(
+        self, q: Tensor, k: Tensor, a: Tensor, b: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """q, k [..., heads, N, d + R] whose score is tau q . k / |q| |k| + c a . b, tau [heads].
+
+        TaylorShift gives it at the temperature :meth:`joint_temperature`. Where a q or k is zero, it has the
+        bias of its token, made larger: their lengths are those of the bias alone.
+        """
+        tau, c = temperature[:, None, None], self.strength[:, None, None]
+        return _join(tau * unit(q), c * a), _join(unit(k), b)
+
+    def joint_temperature(self, temperature: Tensor) -> Tensor:
+        """The product of the lengths of q and k from :meth:`join_taylor`, [heads]: sqrt(2 (tau^2 + c^2))."""
+        return torch.sqrt(2 * (temperature.square() + self.strength.square()))
+
+
+def _join(x: Tensor, channels: Tensor) -> Tensor:
+    return torch.cat((x, channels.to(x.dtype).expand(*x.shape[:-1], -1)), -1)
+
+
+@cached_by_shape
+def _waves(height: int, width: int, window: int, octaves: int, device: torch.device) -> Tensor:
+    """Row and column of each place, from -1 to 1 over a window, and their waves: [N, 2 + 4 octaves]."""
+    along = (2 * torch.arange(max(height, width), device=device) + 1) / window - 1
+    place = torch.stack(torch.meshgrid(along[:height], along[:width], indexing="ij"), -1).flatten(0, 1)
+    angles = (math.pi * 2.0 ** torch.arange(octaves, device=device) * place[..., None]).flatten(1)
+    return torch.cat((place, angles.sin(), angles.cos()), -1)

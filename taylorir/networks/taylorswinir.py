@@ -3,8 +3,8 @@
 1. The attention inside a window is TaylorShift (arXiv 2403.02920) in place of softmax:
    :class:`TaylorWindowAttention`.
 2. A head has a learned temperature, initially 1.
-3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope" and
-   "lepe" can.
+3. There is no relative position bias, as it cannot be written with TaylorShift's features; "rope", "lepe"
+   and "rib" can.
 4. Windows are large, 48 x 48 tokens in the paper; shifted ones are kept apart by region labels, not by
    adding -100.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from taylorir.attention import taylor_attention, taylor_direct, taylor_efficient
+from taylorir.attention import centre_keys, taylor_attention, taylor_direct, taylor_efficient
 from taylorir.networks.config import ModelConfig
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.window_attention import WindowAttention
@@ -37,6 +37,7 @@ class TaylorWindowAttention(WindowAttention):
         super().__init__(config, num_heads, shift_size)
         self.attention_form = config.attention_form
         self.scale_output = config.scale_output
+        self.centre_keys = config.centre_keys
         self.temperature = nn.Parameter(torch.ones(num_heads))
 
     def attend(self, x: Tensor) -> Tensor:
@@ -44,13 +45,37 @@ class TaylorWindowAttention(WindowAttention):
         return self.in_rolled_windows(x, self._in_windows)
 
     def _in_windows(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        settings = {"temperature": self.temperature, "scale_output": self.scale_output}
+        y = self._unscaled(q, k, v, size)
+        return y * (self.window_size**2 / self.head_dim) ** 0.5 if self.scale_output else y
+
+    def _unscaled(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        settings = {"temperature": self.joint_temperature()}
         if not self.shift_size:
             return _FORMS[self.attention_form](q, k, v, **settings)
         place = (*size, self.window_size, self.shift_size, q.device)
         if self.attention_form == "direct":
             return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
         return _FORMS[self.attention_form](q, k, v, regions=kept_regions(*place), **settings)
+
+    def _positioned(
+        self, q: Tensor, k: Tensor, height: int, width: int, place: tuple | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.centre_keys:
+            k = self.centred(k, None if place is None else kept_regions(*place))
+        return super()._positioned(q, k, height, width, place)
+
+    @staticmethod
+    def centred(k: Tensor, regions: Tensor | None) -> Tensor:
+        """k [B, n, heads, N, d] less its mean over the window or, with labels [n, N], the region."""
+        return centre_keys(k, regions, num_regions=NUM_REGIONS)
+
+    def join(self, q: Tensor, k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """As in :class:`WindowAttention`, for scores of the temperature :meth:`joint_temperature`."""
+        return self.rib.join_taylor(q, k, a, b, self.temperature)
+
+    def joint_temperature(self) -> Tensor:
+        """The temperature [heads] of q, k as they are attended with: with a position bias in them or not."""
+        return self.temperature if self.rib is None else self.rib.joint_temperature(self.temperature)
 
 
 class TaylorSwinIR(SwinIR):

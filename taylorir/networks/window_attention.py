@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taylorir.networks.config import ModelConfig
-from taylorir.networks.position import LePE, rope_2d
+from taylorir.networks.position import RIB, LePE, rope_2d
 from taylorir.networks.windows import (
     bands,
     from_windows,
+    kept_places,
     merge,
     official_index,
     partition,
@@ -51,6 +52,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
         self.lepe = LePE(config.embed_dim) if config.position == "lepe" else None
+        self.rib = RIB(num_heads, self.head_dim, config.window_size) if config.position == "rib" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
@@ -82,7 +84,7 @@ class WindowAttention(nn.Module):
         """
         height, width = x.shape[1:3]
         grid = (self.window_size, self.shift_size)
-        q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size)
+        q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size, (height, width))
         y = self._joined(attention(q, k, v, (height, width)), v)
         return from_windows(y, height, width, *grid)
 
@@ -115,13 +117,36 @@ class WindowAttention(nn.Module):
             y = torch.cat((y, v), -3)
         return y.transpose(-2, -3).flatten(-2)
 
-    def _heads(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles."""
+    def _heads(
+        self, tokens: Tensor, height: int, width: int, rolled: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles; q, k wider under "rib".
+
+        Where these are the windows of a rolled image, ``rolled`` is its (H, W).
+        """
         qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         if self.position == "rope":
             q, k = rope_2d(q, height, width), rope_2d(k, height, width)
-        return q, k, v
+        place = None
+        if rolled is not None and self.shift_size:
+            place = (*rolled, self.window_size, self.shift_size, tokens.device)
+        return *self._positioned(q, k, height, width, place), v
+
+    def _positioned(
+        self, q: Tensor, k: Tensor, height: int, width: int, place: tuple | None
+    ) -> tuple[Tensor, Tensor]:
+        """q, k with what is joined to them; ``place`` says which shifted windows these are."""
+        if self.rib is None:
+            return q, k
+        factors = self.rib(height, width)
+        if place is not None:  # the regions of a border window are rectangles of their own
+            factors = (x[:, kept_places(*place)].transpose(0, 1) for x in factors)  # [nW, heads, N, R]
+        return self.join(q, k, *factors)
+
+    def join(self, q: Tensor, k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """q, k with the factors of a position bias as further channels."""
+        return self.rib.join_softmax(q, k, a, b)
 
     def bias(self, height: int, width: int) -> Tensor | None:
         """[heads, n, n] of a rectangle of n = height width tokens, or None."""
@@ -162,10 +187,9 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
     under the scale of d.
     """
-    width = q.shape[-1]
-    pad = -width % 8
-    if pad:
-        q, k, v = (functional.pad(x, (0, pad)) for x in (q, k, v))
+    width, wanted = q.shape[-1], v.shape[-1]
+    padded = width + -width % 8
+    q, k, v = (functional.pad(x, (0, padded - x.shape[-1])) for x in (q, k, v))
     if bias is not None:
         bias = bias.expand(q.shape[0], -1, -1, -1)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :width]
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :wanted]

@@ -110,6 +110,21 @@ kept_regions = cached_by_shape(window_regions)
 
 
 @cached_by_shape
+def kept_places(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """Place [nW, N] of each token of the shifted windows within the rectangle that is its region.
+
+    It is written as a place of the plain window, row by row, the rectangle's first token being 0.
+    """
+    rows, columns = (
+        (torch.arange(side, device=device) % window)
+        - (window - shift) * (torch.arange(side, device=device) >= side - shift)
+        for side in (height, width)
+    )
+    places = rows[:, None] * window + columns[None, :]
+    return partition(places[None, :, :, None], window, window)[0, :, :, 0].contiguous()
+
+
+@cached_by_shape
 def window_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Boolean mask [nW, N, N], True = may attend: equal labels of :func:`window_regions`."""
     regions = kept_regions(height, width, window, shift, device)

@@ -1,13 +1,17 @@
-"""Position: rotary scores depend on the offset only, norms are kept; LePE convolves each channel."""
+"""Position: rotary scores depend on the offset; LePE convolves each channel; RIB is a bias in q and k."""
 
 import itertools
 import math
 
 import pytest
 import torch
+from torch import nn
 
-from taylorir.attention import taylor_direct, taylor_efficient
-from taylorir.networks.position import LePE, rope_2d
+from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
+from taylorir.networks.position import RIB, LePE, rope_2d
+from taylorir.networks.variants import build_model
+from taylorir.networks.window_attention import sdpa
+from tests.random_networks import stirred
 
 WIDTHS = [4, 10, 15, 30, 32]
 
@@ -99,3 +103,97 @@ def test_lepe_is_a_convolution_of_each_channel():
 def test_lepe_refuses_an_even_kernel():
     with pytest.raises(ValueError, match=r"kernel_size must be odd.*4"):
         LePE(3, 4)
+
+
+def drawn_rib(heads: int = 2, head_dim: int = 10, window: int = 6) -> RIB:
+    torch.manual_seed(0)
+    rib = RIB(heads, head_dim, window).double()
+    nn.init.uniform_(rib.strength, -1.0, 1.0)
+    return rib
+
+
+@pytest.mark.parametrize(("head_dim", "rank"), [(4, 12), (8, 8), (10, 6), (30, 10), (60, 12)])
+def test_rib_fills_the_width_up_to_a_multiple_of_8(head_dim, rank):
+    assert RIB(1, head_dim, 8).rank == rank and (head_dim + rank) % 8 == 0
+
+
+def test_rib_is_at_most_its_strength_and_begins_at_the_corner_of_its_rectangle():
+    rib = drawn_rib()
+    a, b = rib(6, 6)
+    for factor in (a, b):
+        torch.testing.assert_close(factor.norm(dim=-1), torch.ones(2, 36, dtype=torch.float64))
+    assert (a @ b.mT).abs().max() <= 1
+    smaller = rib(2, 4)[0].view(2, 2, 4, rib.rank)
+    torch.testing.assert_close(smaller, a.view(2, 6, 6, rib.rank)[:, :2, :4])
+
+
+def test_rib_joined_to_q_and_k_is_the_bias_that_it_stands_for():
+    rib, (q, k, v) = drawn_rib(), torch.randn(3, 5, 2, 36, 10, dtype=torch.float64)
+    a, b = rib(6, 6)
+    bias = rib.strength[:, None, None] * (a @ b.mT)
+    wide_q, wide_k = rib.join_softmax(q, k, a, b)
+    assert wide_q.shape[-1] == 16
+    expected = softmax_attention(q, k, v, bias=bias)
+    torch.testing.assert_close(softmax_attention(wide_q, wide_k, v), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sdpa(wide_q, wide_k, v, None), expected, rtol=1e-12, atol=1e-12)
+
+    tau = torch.tensor([1.5, -0.7], dtype=torch.float64)  # a learned one may cross zero
+    cosines = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).mT
+    scores = tau[:, None, None] * cosines + bias
+    weights = 1 + scores + scores.square() / 2
+    expected = weights @ v / weights.sum(-1, keepdim=True)
+    joined, settings = rib.join_taylor(q, k, a, b, tau), {"temperature": rib.joint_temperature(tau)}
+    for form in (taylor_direct, taylor_efficient):
+        torch.testing.assert_close(form(*joined, v, **settings), expected, rtol=0, atol=1e-12)
+
+
+def test_rib_reproduces_a_bias_that_it_is_fitted_to():
+    torch.manual_seed(0)
+    place = torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    offset = place[:, None] - place[None, :]
+    target = 0.3 * (math.pi * offset / 6).cos().sum(-1)  # near tokens count more; of rank 4
+    rib = RIB(1, 10, 6)
+    optimizer = torch.optim.Adam(rib.parameters(), lr=1e-2)
+    for _ in range(400):
+        a, b = rib(6, 6)
+        error = rib.strength[:, None, None] * (a @ b.mT) - target
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        optimizer.step()
+    assert target.max() - target.min() > 1 and error.abs().max() < 0.03
+    q, k, v = torch.randn(3, 1, 1, 36, 10)
+    found = softmax_attention(*rib.join_softmax(q, k, *rib(6, 6)), v)
+    assert (found - softmax_attention(q, k, v, bias=target)).abs().max() < 0.03
+
+
+def test_rib_and_centred_keys_are_efficient_as_they_are_direct_in_every_form():
+    image = torch.rand(1, 3, 11, 17, dtype=torch.float64)
+    for settings in ({"position": "rib"}, {"centre_keys": True}, {"position": "rib", "centre_keys": True}):
+        outputs = []
+        for form in ("direct", "efficient", "published"):
+            model = build_model("taylorswinir_tiny_x2", window_size=6, attention_form=form, **settings)
+            with torch.no_grad():
+                outputs.append(stirred(model).double().eval()(image))
+        for output in outputs[1:]:
+            torch.testing.assert_close(output, outputs[0], rtol=0, atol=1e-12)
+        with torch.no_grad():
+            plain = stirred(build_model("taylorswinir_tiny_x2", window_size=6)).double().eval()(image)
+        assert (outputs[0] - plain).abs().max() > 1e-3, settings
+
+
+def test_centred_keys_of_a_shifted_window_are_those_of_its_region():
+    """Which only a rectangle of its own, cut out of the image, can tell without labels."""
+    model = build_model("taylorswinir_tiny_x2", window_size=4, centre_keys=True, depths=(2,))
+    attention = stirred(model).double().layers[0].residual_group.blocks[1].attn
+    x = torch.randn(1, 4, 4, 24, dtype=torch.float64)
+    with torch.no_grad():
+        found = attention.attend(x)[:, :2, :2]
+        q, k, v = attention.qkv(x[:, :2, :2].reshape(1, 1, 4, 24)).unflatten(-1, (3, 3, 8)).unbind(-3)
+        q, k, v = (part.transpose(-2, -3) for part in (q, k, v))
+        expected = taylor_direct(q, k - k.mean(-2, keepdim=True), v, temperature=attention.temperature)
+    torch.testing.assert_close(found, expected.transpose(-2, -3).reshape(1, 2, 2, 24), rtol=0, atol=1e-12)
+
+
+def test_softmax_refuses_centred_keys_which_it_would_not_see():
+    with pytest.raises(ValueError, match="centre_keys must be False with attention 'softmax'"):
+        build_model("swinir_tiny_x2", centre_keys=True)

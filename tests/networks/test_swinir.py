@@ -175,7 +175,10 @@ def test_geometry_survives_inference_mode_and_fake_tensors():
 
 
 @pytest.mark.parametrize("shift", [True, False])
-@pytest.mark.parametrize(("backend", "position"), [("fused", "bias"), ("fused", "none"), ("flash", "none")])
+@pytest.mark.parametrize(
+    ("backend", "position"),
+    [("fused", "bias"), ("fused", "none"), ("flash", "none"), ("fused", "rib"), ("flash", "rib")],
+)
 def test_softmax_backends_agree_in_outputs_and_gradients(backend, position, shift):
     x = torch.rand(2, 3, 13, 6, dtype=torch.float64)
     results = []

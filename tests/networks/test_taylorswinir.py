@@ -114,7 +114,7 @@ def test_any_number_of_heads_each_with_its_temperature(heads):
             assert temperature.grad.abs().min() > 0
 
 
-@pytest.mark.parametrize("position", ["rope", "lepe"])
+@pytest.mark.parametrize("position", ["rope", "lepe", "rib"])
 def test_positions_break_the_symmetry_under_permutations(position):
     """Without a position, permuting the tokens of a window permutes the outputs; with one it does not."""
     x = torch.randn(1, 4, 4, 12, dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_positions_break_the_symmetry_under_permutations(position):
         assert torch.allclose(y, y_shuffled, atol=1e-12) is symmetric
 
 
-@pytest.mark.parametrize("position", ["rope", "lepe"])
+@pytest.mark.parametrize("position", ["rope", "lepe", "rib"])
 @pytest.mark.parametrize("attention", ["softmax", "taylor"])
 def test_positions_do_not_depend_on_how_shifted_windows_are_cut(position, attention):
     """By masks or by rectangles, by regions or by masks: the same output."""

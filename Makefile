@@ -36,8 +36,9 @@ smoke: $(INSTALLED)
 test: smoke
 	$(RUN) pytest -n $(JOBS) --dist worksteal
 
+# With lab/ JupyterLab shows prose as the book does, and git sees no outputs.
 lab: $(INSTALLED)
-	$(RUN) jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+	JUPYTER_CONFIG_PATH="$(CURDIR)/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" $(RUN) jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 picture: $(INSTALLED)
 	$(RUN) taylorir.report.overview data/results/memory_overview.csv book/_static/readme.svg

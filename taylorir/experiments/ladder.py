@@ -38,13 +38,13 @@ NUM_CROPS = 4  # of training images, evenly spaced, whose centres choose the tem
 TEMPERATURES = {2: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), 4: (4.0, 6.0, 8.0, 12.0), 6: (4.0, 6.0, 8.0, 12.0)}
 """Order of the series -> the temperatures that are tried."""
 
-CONVERTED = Calibration(
+CALIBRATION = Calibration(
     steps=(100, 7100, 1800), crop_size=64, log_every=50, eval_every=100, checkpoint_every=50
 )
 """About three hours of one CPU core."""
-CONTROL = dataclasses.replace(CONVERTED, steps=(0, 0, CONVERTED.num_steps))
+CONTROL = dataclasses.replace(CALIBRATION, steps=(0, 0, CALIBRATION.num_steps))
 """The released network simply trained on: the same crops, rates and steps."""
-MARKS = (CONVERTED.steps[0], 200, 400, 800, 1600, 3200, 6400, CONVERTED.num_steps)
+MARKS = (CALIBRATION.steps[0], 200, 400, 800, 1600, 3200, 6400, CALIBRATION.num_steps)
 """Steps at which both networks are measured."""
 
 
@@ -126,7 +126,7 @@ class Ladder:
     def _pool(self) -> PatchPool:
         images = load_training_images(TRAINING_SETS, self.places.data_root)
         pixels, names = [image.image for image in images], [image.name for image in images]
-        return PatchPool(pixels, names, upscale=UPSCALE, crop_size=CONVERTED.crop_size)
+        return PatchPool(pixels, names, upscale=UPSCALE, crop_size=CALIBRATION.crop_size)
 
     def climb(self, run: str, conversion: Conversion) -> None:
         """Measure a conversion on Set5, unless it is."""
@@ -143,7 +143,7 @@ class Ladder:
         if set(sets_at(mark)) <= measured_sets(run, self.places):
             return
         conversion = RUNGS["centred_best"] if kind == "calibrated" else Conversion(layers="none")
-        settings = CONVERTED if kind == "calibrated" else CONTROL
+        settings = CALIBRATION if kind == "calibrated" else CONTROL
         folder = self.places.runs / kind
         result = calibrate(
             self.convert(conversion),
@@ -167,7 +167,7 @@ class Ladder:
         measure(result.model, run, UPSCALE, sets_at(mark), self.places, progress=self.progress)
 
     def _note(self, run: str, about: dict) -> None:
-        row = {"run": run, "steps": 0, "cpu_seconds": 0.0} | about | provenance(seed=CONVERTED.seed)
+        row = {"run": run, "steps": 0, "cpu_seconds": 0.0} | about | provenance(seed=CALIBRATION.seed)
         replace_rows(self.places, "dat_light_runs.csv", pd.DataFrame([row]), run=run)
 
 
@@ -193,8 +193,6 @@ def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> N
         ValueError, OSError: as :func:`taylorir.convert.calibrate` and :func:`taylorir.evaluation.evaluate`.
     """
     ladder = Ladder(places, progress=progress)
-    for conversion in choices(ladder):
-        ladder.on_crops(conversion)
     for run, conversion in RUNGS.items():
         ladder.climb(run, conversion)
     for mark in MARKS:
@@ -202,6 +200,9 @@ def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> N
             return
         for kind in ("calibrated", "control"):
             ladder.train(kind, mark)
+        if mark == MARKS[0]:
+            for conversion in choices(ladder):
+                ladder.on_crops(conversion)
         if mark == MARKS[2]:
             for run, conversion in HIGHER_ORDERS.items():
                 ladder.climb(run, conversion)

@@ -1,5 +1,6 @@
 from . import (
     attribution as attribution,
+    conversion as conversion,
     cost as cost,
     explorers as explorers,
     fidelity as fidelity,

@@ -11,9 +11,11 @@ import torch
 from taylorir.convert.calibration import Calibration, converted_layers
 from taylorir.convert.conversion import taylorize
 from taylorir.experiments import ladder as module
-from taylorir.experiments.ladder import CONTROL, CONVERTED, MARKS, Conversion, Ladder, climb, sets_at
+from taylorir.experiments.conversion_picture import networks, panels
+from taylorir.experiments.ladder import CALIBRATION, CONTROL, MARKS, Conversion, Ladder, climb, sets_at
 from taylorir.experiments.run import Places
 from taylorir.images.io import write_image
+from taylorir.networks.checkpoint import latest_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.rows.measured import PROVENANCE_COLUMNS
 from tests.pictures import noise
@@ -36,7 +38,7 @@ def places(tmp_path, monkeypatch):
     torch.manual_seed(0)
     teacher = build_model("swinir_tiny_x2", embed_dim=4, num_heads=2, depths=(2,)).eval()
     monkeypatch.setattr(module, "load_dat_light", lambda upscale: teacher)
-    monkeypatch.setattr(module, "CONVERTED", TINY)
+    monkeypatch.setattr(module, "CALIBRATION", TINY)
     monkeypatch.setattr(module, "CONTROL", dataclasses.replace(TINY, steps=(0, 0, 3)))
     monkeypatch.setattr(module, "MARKS", (1, 2, 3))
     monkeypatch.setattr(module, "TEMPERATURES", {2: (1.0, 2.0)})
@@ -88,9 +90,23 @@ def test_one_layer_is_converted_and_the_others_stay(places):
 
 
 def test_converted_network_and_control_differ_in_what_they_learn_from_alone():
-    assert CONTROL == dataclasses.replace(CONVERTED, steps=CONTROL.steps)
-    assert CONTROL.steps == (0, 0, sum(CONVERTED.steps))
-    assert (
-        MARKS[0] == CONVERTED.steps[0] and MARKS[-1] == sum(CONVERTED.steps) and sorted(MARKS) == list(MARKS)
-    )
+    assert CONTROL == dataclasses.replace(CALIBRATION, steps=CONTROL.steps)
+    assert CONTROL.steps == (0, 0, sum(CALIBRATION.steps))
+    assert (MARKS[0], MARKS[-1]) == (CALIBRATION.steps[0], sum(CALIBRATION.steps))
+    assert sorted(MARKS) == list(MARKS)
     assert sets_at(MARKS[0]) == ("Set5",) and sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100")
+
+
+def test_the_picture_shows_the_calibrated_network_once_there_is_one(places):
+    ladder = Ladder(places, progress=False)
+    assert list(networks(ladder)) == ["released", "swapped", "best temperature"]
+    ladder.train("calibrated", 2)
+    shown = networks(ladder)
+    assert list(shown) == ["released", "swapped", "calibrated, 2 steps"]
+    last = latest_checkpoint(places.runs / "calibrated").part("ema.")
+    for name, parameter in shown["calibrated, 2 steps"].named_parameters():
+        assert torch.equal(parameter, last[name]), name
+    found = panels(shown, {"x": noise(160, 160, 3)})
+    assert list(found) == [*shown, "HR"]
+    assert found["HR"].psnr_y is None and found["HR"].picture.shape == (64, 64, 3)
+    assert all(found[title].psnr_y > 0 for title in shown)

@@ -22,6 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from taylorir.networks import as_on_gpu
+
 
 @dataclass(frozen=True)
 class Events:
@@ -274,7 +276,8 @@ def cuda_attention_kernels() -> Iterator[None]:
     """
     functional.scaled_dot_product_attention = _cuda_attention  # a TorchFunctionMode is off during backward
     try:
-        yield
+        with as_on_gpu():
+            yield
     finally:
         functional.scaled_dot_product_attention = scaled_dot_product_attention
 

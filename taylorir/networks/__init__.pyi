@@ -21,6 +21,7 @@ from .export import (
 )
 from .fitting import fit_weights as fit_weights
 from .original import as_in_original as as_in_original
+from .placement import as_on_gpu as as_on_gpu
 from .swinir import (
     RSTB as RSTB,
     PatchEmbed as PatchEmbed,

@@ -24,6 +24,7 @@ def count_gmacs(name: str, height: int, width: int, **overrides: object) -> floa
     """Multiply-accumulates of one forward pass, in 1e9: matrix products and convolutions, with padding.
 
     Exponentials, norms, and the products that make TaylorShift's features are not counted, as is usual.
+    Softmax is that of whole windows, masked where they are shifted, as the original runs it.
     Blocks are alike, so short networks are counted and the rest follows: exact, and quicker.
 
     Args:
@@ -44,7 +45,7 @@ def count_gmacs(name: str, height: int, width: int, **overrides: object) -> floa
 @functools.lru_cache(maxsize=64)
 def _count_gmacs(name: str, height: int, width: int, **overrides: object) -> float:
     with torch.device("meta"):
-        model = build_model(name, **overrides).eval()
+        model = build_model(name, **({"softmax_backend": "naive"} | overrides)).eval()
         image = torch.empty(1, model.config.in_chans, height, width)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)

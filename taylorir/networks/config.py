@@ -29,8 +29,8 @@ class ModelConfig:
         patch_size: side of a token, in LR pixels: 1, 2, 4 or 8.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         attention: "softmax" or "taylor".
-        softmax_backend: "naive" (N x N weights written out, as in the original), "fused" (scaled
-            dot-product attention with the bias) or "flash" (without a bias).
+        softmax_backend: "fused" (scaled dot-product attention with the bias), "flash" (without a bias) or
+            "naive" (N x N weights written out, as in the original).
         attention_form: of TaylorShift: "auto" (by the crossover), "direct", "efficient", or "published"
             (efficient with all d^2 products of features written out, as the TaylorShift authors published
             it).
@@ -60,7 +60,7 @@ class ModelConfig:
     patch_size: int = 1
     mlp_ratio: float = 2.0
     attention: str = "softmax"
-    softmax_backend: str = "naive"
+    softmax_backend: str = "fused"
     attention_form: str = "auto"
     position: str = "bias"
     shift: bool = True

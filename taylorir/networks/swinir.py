@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from taylorir.networks.config import ModelConfig
+from taylorir.networks.placement import PART_TOKENS, may_go_in_parts
 from taylorir.networks.window_attention import OFFICIAL_BUFFER_TOKENS, WindowAttention
 from taylorir.networks.windows import official_mask, pad_reflect
 
@@ -68,7 +69,17 @@ class SwinTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._drop(self.attn(self.norm1(x)))
-        return x + self._drop(self.mlp(self.norm2(x)))
+        if self.training or not may_go_in_parts(x) or self._is_watched():
+            return x + self._drop(self.mlp(self.norm2(x)))
+        x = x.contiguous()
+        for tokens in x.flatten(0, 2).split(PART_TOKENS):
+            tokens += self.mlp(self.norm2(tokens))
+        return x
+
+    def _is_watched(self) -> bool:
+        """Whether a hook waits for what the MLP computes, and expects all tokens."""
+        parts = (self.norm2, *self.mlp.modules())
+        return any(module._forward_hooks or module._forward_pre_hooks for module in parts)
 
     def _drop(self, branch: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0:

@@ -37,25 +37,29 @@ class TaylorWindowAttention(WindowAttention):
         super().__init__(config, num_heads, shift_size)
         self.attention_form = config.attention_form
         self.scale_output = config.scale_output
+        self.rolled = True
         self.centre_keys = config.centre_keys
         self.temperature = nn.Parameter(torch.ones(num_heads))
 
-    def attend(self, x: Tensor) -> Tensor:
-        """As in :class:`WindowAttention`. N of the factor sqrt(N / d) is w w, of border regions as well."""
-        return self.in_rolled_windows(x, self._in_windows)
-
-    def _in_windows(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        y = self._unscaled(q, k, v, size)
-        return y * (self.window_size**2 / self.head_dim) ** 0.5 if self.scale_output else y
-
-    def _unscaled(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+    def of_rolled(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        """As in :class:`WindowAttention`."""
         settings = {"temperature": self.joint_temperature()}
-        if not self.shift_size:
-            return _FORMS[self.attention_form](q, k, v, **settings)
-        place = (*size, self.window_size, self.shift_size, q.device)
-        if self.attention_form == "direct":
-            return taylor_direct(q, k, v, mask=window_mask(*place)[:, None], **settings)
-        return _FORMS[self.attention_form](q, k, v, regions=kept_regions(*place), **settings)
+        attend = _FORMS[self.attention_form]
+        if self.shift_size:
+            place = (*size, self.window_size, self.shift_size, q.device)
+            if self.attention_form == "direct":
+                settings["mask"] = window_mask(*place)[:, None]
+            else:
+                settings["regions"] = kept_regions(*place)
+        return self._scaled(attend(q, k, v, **settings))
+
+    def of_rectangles(self, q: Tensor, k: Tensor, v: Tensor, bias: None = None) -> Tensor:
+        """As in :class:`WindowAttention`."""
+        return self._scaled(_FORMS[self.attention_form](q, k, v, temperature=self.joint_temperature()))
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        """y by the factor sqrt(N / d), if it is asked for; N is w w, of border rectangles as well."""
+        return y * (self.window_size**2 / self.head_dim) ** 0.5 if self.scale_output else y
 
     def _positioned(
         self, q: Tensor, k: Tensor, height: int, width: int, place: tuple | None

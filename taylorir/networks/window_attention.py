@@ -2,7 +2,7 @@
 
 Shape legend
     B     images of a batch
-    H, W  height and width of the token grid, multiples of w
+    H, W  height and width of the token grid
     C     channels (``embed_dim``)
     w, s  window size and shift
     nW, N windows of an image, tokens of a window
@@ -11,13 +11,12 @@ Shape legend
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from taylorir.networks.config import ModelConfig
+from taylorir.networks.placement import PART_TOKENS, is_transformed, may_go_in_parts, on_cpu
 from taylorir.networks.position import RIB, LePE, rope_2d
 from taylorir.networks.windows import (
     bands,
@@ -27,6 +26,8 @@ from taylorir.networks.windows import (
     official_index,
     partition,
     position_bias,
+    rectangle_order,
+    rectangles,
     to_windows,
     window_mask,
 )
@@ -46,6 +47,7 @@ class WindowAttention(nn.Module):
         self.shift_size = shift_size
         self.position = config.position
         self.softmax_backend = config.softmax_backend
+        self.rolled = config.softmax_backend == "naive"
         if config.position == "bias":
             table = torch.empty((2 * config.window_size - 1) ** 2, num_heads)
             self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
@@ -55,7 +57,9 @@ class WindowAttention(nn.Module):
         self.rib = RIB(num_heads, self.head_dim, config.window_size) if config.position == "rib" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
+        """[B, H, W, C] to [B, H, W, C]."""
+        if may_go_in_parts(x) and self.lepe is None and self.softmax_backend != "naive":
+            return self._in_parts(x)
         y = self.attend(x)
         if self.lepe is not None:
             y, values = y.chunk(2, -1)
@@ -67,49 +71,51 @@ class WindowAttention(nn.Module):
 
         The position "lepe" convolves v across windows, so there v is given too: [B, H, W, 2 C].
         """
-        if self.softmax_backend == "naive":
-            return self.in_rolled_windows(x, self._naive)
-        return self.in_bands(x, self._fused)
+        height, width = x.shape[1:3]
+        if self.rolled and height % self.window_size == 0 and width % self.window_size == 0:
+            return self._in_rolled_windows(x)
+        return self._in_bands(x)
 
-    def in_rolled_windows(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
-        """Call ``attention(q, k, v, size)`` once for all windows of the rolled image, as the original does.
-
-        Args:
-            x: [B, H, W, C].
-            attention: takes q, k, v [B, nW, heads, N, d] and the (H, W) of the image, and gives the outputs
-                [B, nW, heads, N, d].
-
-        Returns:
-            What :meth:`attend` does.
-        """
+    def _in_rolled_windows(self, x: Tensor) -> Tensor:
+        """:meth:`attend` to all windows of the rolled image at once, as the original does."""
         height, width = x.shape[1:3]
         grid = (self.window_size, self.shift_size)
         q, k, v = self._heads(to_windows(x, *grid), self.window_size, self.window_size, (height, width))
-        y = self._joined(attention(q, k, v, (height, width)), v)
+        y = self._joined(self.of_rolled(q, k, v, (height, width)), v)
         return from_windows(y, height, width, *grid)
 
-    def in_bands(self, x: Tensor, attention: Callable[..., Tensor]) -> Tensor:
-        """Call ``attention(q, k, v, size)`` for each kind of rectangle that the shifted grid leaves.
-
-        Args:
-            x: [B, H, W, C].
-            attention: takes q, k, v [B, n, heads, N, d] and the (height, width) of a rectangle of N tokens,
-                and gives [B, n, heads, N, d]. No mask is needed: what must not meet is in different
-                rectangles.
-
-        Returns:
-            What :meth:`attend` does.
-        """
+    def _in_bands(self, x: Tensor) -> Tensor:
+        """:meth:`attend` to the rectangles that the shifted grid leaves, those of a shape at once."""
         rows = []
         for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
             row = []
             for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
                 part = partition(x[:, top : top + height, left : left + width], tall, wide)
-                q, k, v = self._heads(part, tall, wide)
-                y = self._joined(attention(q, k, v, (tall, wide)), v)
+                y = self._in_rectangles(part, tall, wide, self.bias(tall, wide))
                 row.append(merge(y, height, width, tall, wide))
             rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
         return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
+
+    def _in_parts(self, x: Tensor) -> Tensor:
+        """:meth:`forward`, a few rectangles at a time (:mod:`taylorir.networks.placement`)."""
+        batch, height, width, _ = x.shape
+        grid = (height, width, self.window_size, self.shift_size)
+        shapes = rectangles(*grid)
+        order = rectangle_order(*grid, x.device).split([n * tall * wide for n, tall, wide in shapes])
+        x = x.flatten(1, 2)
+        y = torch.empty_like(x)
+        for (_, tall, wide), of_shape in zip(shapes, order, strict=True):
+            tokens, bias = tall * wide, self.bias(tall, wide)
+            for places in of_shape.split(max(PART_TOKENS // (batch * tokens), 1) * tokens):
+                part = x.index_select(1, places).unflatten(1, (-1, tokens))
+                part = self.proj(self._in_rectangles(part, tall, wide, bias))
+                y.index_copy_(1, places, part.flatten(1, 2).to(y.dtype))
+        return y.unflatten(1, (height, width))
+
+    def _in_rectangles(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
+        """Attention of rectangles [B, n, N, C], N = tall wide, to the same, or [B, n, N, 2 C] with "lepe"."""
+        q, k, v = self._heads(tokens, tall, wide)
+        return self._joined(self.of_rectangles(q, k, v, bias), v)
 
     def _joined(self, y: Tensor, v: Tensor) -> Tensor:
         """Heads of y [B, n, heads, N, d] joined: [B, n, N, C]; under "lepe" v beside it: [B, n, N, 2 C]."""
@@ -154,7 +160,9 @@ class WindowAttention(nn.Module):
             return None
         return position_bias(self.relative_position_bias_table, self.window_size, height, width)
 
-    def _naive(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+    def of_rolled(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
+        """Attention of all windows of a rolled image of ``size`` (H, W): q, k, v [B, nW, heads, N, d] to the
+        same."""
         scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, nW, heads, N, N]
         bias = self.bias(self.window_size, self.window_size)
         if bias is not None:
@@ -164,10 +172,16 @@ class WindowAttention(nn.Module):
             scores = scores.masked_fill(~mask[:, None], -torch.inf)
         return scores.softmax(-1) @ v
 
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
-        bias = self.bias(*size)
+    def of_rectangles(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Attention of rectangles, all of whose tokens meet: q, k, v [B, n, heads, N, d] to the same.
+
+        Args:
+            bias: that of :meth:`bias`.
+        """
         if bias is not None:
-            bias = bias.to(q.dtype)[None]
+            bias = bias.to(q.dtype)
+        if self.softmax_backend == "naive":
+            return _composed(q, k, v, bias)
         return sdpa(*(x.flatten(0, 1) for x in (q, k, v)), bias).unflatten(0, q.shape[:2])
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
@@ -181,15 +195,26 @@ class WindowAttention(nn.Module):
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """PyTorch's fused softmax attention for any head width.
+    """PyTorch's fused softmax attention for any head width, q, k, v [B, heads, N, d], bias [heads, N, N].
 
-    Its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls back,
-    silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
-    under the scale of d.
+    On a GPU its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls
+    back, silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
+    under the scale of d. On a CPU its kernel takes any width, but no bias that is to have a gradient, and no
+    transform of ``torch.func``: those take the plain composition, which is quicker than PyTorch's.
     """
-    width, wanted = q.shape[-1], v.shape[-1]
-    padded = width + -width % 8
-    q, k, v = (functional.pad(x, (0, padded - x.shape[-1])) for x in (q, k, v))
+    processor, width = on_cpu(q), q.shape[-1]
+    if processor and not torch.compiler.is_compiling():
+        learns = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+        if learns or is_transformed():
+            return _composed(q, k, v, bias)
+    wide = width if processor else width + -width % 8
+    wanted = v.shape[-1]
+    q, k, v = (functional.pad(x, (0, wide - x.shape[-1])) if x.shape[-1] < wide else x for x in (q, k, v))
     if bias is not None:
         bias = bias.expand(q.shape[0], -1, -1, -1)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :wanted]
+
+
+def _composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    return (scores if bias is None else scores + bias).softmax(-1) @ v

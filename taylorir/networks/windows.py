@@ -2,7 +2,7 @@
 
 Shape legend
     B    images of a batch
-    H, W height and width of the token grid, multiples of the window
+    H, W height and width of the token grid, multiples of the window where windows are rolled
     w, s window size and shift (0 or w // 2)
     nW   windows of an image: (H / w) (W / w), row by row
     N    tokens of a window: w w, row by row
@@ -10,7 +10,8 @@ Shape legend
 A shifted window is the plain window of an image rolled by (-s, -s). Windows of the last row and column then
 hold tokens from two opposite borders, which must not meet. They are told apart in one of three ways, all
 equal: ``kept_regions`` (integer labels), ``window_mask`` (boolean), and ``bands``, which does not roll at
-all but cuts the image at s, s + w, ..., so that what is left at the borders are smaller rectangles.
+all but cuts the image at s, s + w, ..., so that what is left at the borders are smaller rectangles. So cut,
+an image may be of any size.
 """
 
 from __future__ import annotations
@@ -235,12 +236,37 @@ class _Reorder(torch.autograd.Function):
 
 
 def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
-    """How an axis is cut into shifted windows: (first token, tokens, period), border bands being narrower."""
-    if shift == 0:
-        return [(0, length, window)]
-    rest = window - shift
-    inner = [(shift, length - window, window)] if length > window else []
-    return [(0, shift, shift), *inner, (length - rest, rest, rest)]
+    """How an axis of any length is cut into shifted windows: (first token, tokens, period).
+
+    Border bands are narrower: the first has s tokens, the last what is left.
+    """
+    first = min(shift, length)
+    inner = (length - first) // window * window
+    cut = ((0, first, first), (first, inner, window), (first + inner, length - first - inner, 0))
+    return [(start, tokens, period or tokens) for start, tokens, period in cut if tokens]
+
+
+def rectangles(height: int, width: int, window: int, shift: int) -> list[tuple[int, int, int]]:
+    """The shapes that the bands of both axes leave: (how many, tall, wide), as :func:`rectangle_order` has
+    them."""
+    return [
+        (down // tall * (across // wide), tall, wide)
+        for _, down, tall in bands(height, window, shift)
+        for _, across, wide in bands(width, window, shift)
+    ]
+
+
+@cached_by_shape
+def rectangle_order(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """The place [H W] in the image of each token, rectangle by rectangle."""
+    place = torch.arange(height * width, device=device).view(1, height, width, 1)
+    return torch.cat(
+        [
+            partition(place[:, top : top + down, left : left + across], tall, wide).flatten()
+            for top, down, tall in bands(height, window, shift)
+            for left, across, wide in bands(width, window, shift)
+        ]
+    )
 
 
 def pad_reflect(x: Tensor, multiple: int) -> Tensor:

@@ -90,8 +90,8 @@ def test_vmap_over_images(attention):
 @pytest.mark.parametrize("position", ["bias", "none"])
 def test_fused_softmax_has_right_second_derivatives_or_none(position):
     """PyTorch's kernel has no second backward; where it does not run, with a bias, there are some."""
-    model = network(softmax_backend="fused", position=position)
-    naive = network(position=position)
+    model = network(position=position)
+    naive = network(softmax_backend="naive", position=position)
     if position == "none":
         with pytest.raises(RuntimeError, match="flash_attention_for_cpu_backward is not implemented"):
             functional.hvp(energy(model), X, V)

@@ -1,0 +1,49 @@
+"""Where a network runs, and whether it may work on a part of its tokens at a time.
+
+On a CPU, what a step writes is read from memory by the next unless both stay within the processor's cache; on
+a GPU every part would be one more launch of each kernel. So a network that runs on a CPU, for its output
+alone, takes some tokens through several steps before the next ones: the same numbers, fewer bytes moved, and
+no activation of the whole image but two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+PART_TOKENS = 2304
+"""Tokens that are worked on at once: a window of 48 x 48, or 36 windows of 8 x 8."""
+
+_as_gpu: ContextVar[bool] = ContextVar("_as_gpu", default=False)
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Within the block networks on a CPU run as on a GPU, for those who account for what they do there."""
+    token = _as_gpu.set(True)
+    try:
+        yield
+    finally:
+        _as_gpu.reset(token)
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether x is computed with on a CPU."""
+    return x.device.type == "cpu" and (torch.compiler.is_compiling() or not _as_gpu.get())
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms what runs, or forward mode follows it."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def may_go_in_parts(x: Tensor) -> bool:
+    """Whether only the output that x leads to counts: on a CPU, with no derivative and no graph of it."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return on_cpu(x) and not is_transformed()

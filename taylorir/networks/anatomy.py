@@ -64,10 +64,9 @@ def model_rows(names: Sequence[str], *, output: tuple[int, int] = HD, **override
             model = build_model(name, **overrides)
         config = model.config
         height, width = (-(-side // config.upscale) for side in output)
-        multiple = config.window_size * config.patch_size
         tokens = 1
         for side in (height, width):
-            tokens *= -(-side // multiple) * config.window_size
+            tokens *= -(-side // config.multiple) * config.multiple // config.patch_size
         rows.append(
             {
                 "variant": name,

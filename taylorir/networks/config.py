@@ -38,6 +38,9 @@ class ModelConfig:
             low rank, which flash attention and TaylorShift can hold).
         shift: whether every second block shifts its windows by half. The official code decides by itself
             not to shift when ``img_size`` is at most the window; here it is stated.
+        border: "reflect" (the image is padded to whole windows, as in the original) or "ragged" (windows at
+            the border are as small as the image leaves them, and no pixel is made up). On whole windows both
+            are the same.
         scale_output: multiply TaylorShift's output by sqrt(N / d); N is w w, also where
             windows are shifted.
         centre_keys: take from each key the mean of those it is met with, before TaylorShift normalises it
@@ -64,6 +67,7 @@ class ModelConfig:
     attention_form: str = "auto"
     position: str = "bias"
     shift: bool = True
+    border: str = "reflect"
     scale_output: bool = False
     centre_keys: bool = False
     drop_path_rate: float = 0.1
@@ -82,6 +86,11 @@ class ModelConfig:
         object.__setattr__(self, "num_heads", heads)
         _check_config(self)
 
+    @property
+    def multiple(self) -> int:
+        """Sides of the LR image are padded to a multiple of this many pixels."""
+        return self.patch_size * (self.window_size if self.border == "reflect" else 1)
+
 
 _CHOICES = {
     "upscale": (1, 2, 3, 4, 8),
@@ -94,6 +103,7 @@ _CHOICES = {
     "attention_form": ("auto", "direct", "efficient", "published"),
     "position": ("bias", "none", "rope", "lepe", "rib"),
     "shift": (True, False),
+    "border": ("reflect", "ragged"),
     "scale_output": (True, False),
     "centre_keys": (True, False),
     "qkv_bias": (True, False),

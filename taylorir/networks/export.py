@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
+from torch.nn import functional
 
 from taylorir.attention import crossover_flops
 from taylorir.networks.position import rope_2d
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.window_attention import WindowAttention
+from taylorir.networks.windows import NUM_REGIONS
 from taylorir.rows import write_atomic
 
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX"}
@@ -39,12 +41,19 @@ class ExportableAttention(nn.Module):
     """The attention of one block, softmax or Taylor, in plain operations: [B, H, W, C] to the same.
 
     Taylor attention is direct or efficient by the crossover, fixed when the graph is made. In shifted windows
-    the efficient form keeps a state for each of the four regions that a window can have.
+    the efficient form keeps a state for each of the four regions that a window can have. Where the border is
+    ragged, windows are filled up, and a label keeps the filling apart.
+
+    Args:
+        attention: whose weights to use.
+        border: as in :class:`~taylorir.networks.ModelConfig`.
     """
 
-    def __init__(self, attention: WindowAttention) -> None:
+    def __init__(self, attention: WindowAttention, border: str) -> None:
         super().__init__()
         self.attention = attention
+        self.ragged = border == "ragged"
+        self.before = -attention.shift_size % attention.window_size  # tokens that the first window lacks
         self.tokens = attention.window_size**2
         self.head_dim = attention.head_dim
         self.taylor = hasattr(attention, "temperature")
@@ -60,30 +69,42 @@ class ExportableAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         attention, (batch, height, width, channels) = self.attention, x.shape
         size, shift = attention.window_size, attention.shift_size
-        rows, columns = height // size, width // size
-        if shift:
-            x = torch.cat((x[:, shift:], x[:, :shift]), 1)
-            x = torch.cat((x[:, :, shift:], x[:, :, :shift]), 2)
+        if self.ragged:  # around the image come tokens that none of its own meets
+            rows, columns = ((side + self.before + size - 1) // size for side in (height, width))
+            after = (rows * size - height - self.before, columns * size - width - self.before)
+            x = functional.pad(x, (0, 0, self.before, after[1], self.before, after[0]))
+        else:
+            rows, columns = height // size, width // size
+            if shift:
+                x = torch.cat((x[:, shift:], x[:, :shift]), 1)
+                x = torch.cat((x[:, :, shift:], x[:, :, :shift]), 2)
         x = _copied(x.reshape(batch, rows, size, columns, size, channels).permute(0, 1, 3, 2, 4, 5))
         qkv = attention.qkv(x.reshape(batch, rows * columns, self.tokens, channels))
         qkv = qkv.reshape(batch, rows * columns, self.tokens, 3, attention.num_heads, self.head_dim)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # [B, n, heads, N, d]
         if attention.position == "rope":
             q, k = rope_2d(q, size, size), rope_2d(k, size, size)
-        labels = self.labels(rows, columns) if shift else None
+        labels = None
+        if self.ragged:
+            labels = self.filler(rows, columns, height, width)
+        elif shift:
+            labels = self.labels(rows, columns)
         if self.taylor and attention.centre_keys:
             k = attention.centred(k, labels)
         if attention.rib is not None:
             factors = attention.rib(size, size)  # [heads, N, R]
-            if shift:
-                factors = (x[:, self.places(labels)].transpose(0, 1) for x in factors)
+            if labels is not None:
+                places = self.cut_places(rows, columns) if self.ragged else self.places(labels)
+                factors = (x[:, places].transpose(0, 1) for x in factors)
             q, k = attention.join(q, k, *factors)
         y = self.taylor_attention(q, k, v, labels) if self.taylor else self.softmax(q, k, v, labels)
         if attention.lepe is not None:
             y = torch.cat((y, v), 2)
         y = _copied(y.transpose(2, 3)).reshape(batch, rows, columns, size, size, -1)
-        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, height, width, -1)
-        if shift:
+        y = _copied(y.permute(0, 1, 3, 2, 4, 5)).reshape(batch, rows * size, columns * size, -1)
+        if self.ragged:
+            y = y[:, self.before + torch.arange(height)][:, :, self.before + torch.arange(width)]
+        elif shift:
             y = torch.cat((y[:, height - shift :], y[:, : height - shift]), 1)
             y = torch.cat((y[:, :, width - shift :], y[:, :, : width - shift]), 2)
         if attention.lepe is not None:
@@ -104,6 +125,25 @@ class ExportableAttention(nn.Module):
         size, cut = self.attention.window_size, self.attention.window_size - self.attention.shift_size
         return torch.arange(self.tokens, device=labels.device) - cut * (labels // 2 * size + labels % 2)
 
+    def filler(self, rows: int, columns: int, height: int, width: int) -> Tensor:
+        """0 for tokens of the image, 1 for those around it: [n, N]."""
+        y, x = (
+            torch.arange(count * self.low.numel(), device=self.low.device).reshape(count, -1) - self.before
+            for count in (rows, columns)
+        )
+        down, right = (y < 0) | (y >= height), (x < 0) | (x >= width)
+        outside = down[:, None, :, None] | right[None, :, None, :]
+        return outside.long().reshape(rows * columns, self.tokens)
+
+    def cut_places(self, rows: int, columns: int) -> Tensor:
+        """Place of each token in the rectangle that the image leaves of its window, as one of the window:
+        [n, N]. A first window begins only where the image does."""
+        size = self.attention.window_size
+        down = (torch.arange(rows, device=self.low.device) == 0)[:, None, None] * size
+        right = (torch.arange(columns, device=self.low.device) == 0)[None, :, None]
+        place = torch.arange(self.tokens, device=self.low.device) - self.before * (down + right)
+        return place.clamp_min(0).reshape(rows * columns, self.tokens)
+
     def softmax(self, q: Tensor, k: Tensor, v: Tensor, labels: Tensor | None) -> Tensor:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if self.attention.position == "bias":
@@ -123,12 +163,13 @@ class ExportableAttention(nn.Module):
         elif labels is None:
             y = self.features(q) @ (self.features(k).transpose(-1, -2) @ ones)
         else:
-            member = (labels[..., None] == torch.arange(4, device=labels.device)).to(v.dtype)[
+            states = 1 if self.ragged else NUM_REGIONS
+            member = (labels[..., None] == torch.arange(states, device=labels.device)).to(v.dtype)[
                 :, None, :, :, None
             ]
-            parts = (ones[..., None, :] * member).flatten(-2)  # [B, n, heads, N, 4 (d + 1)]
+            parts = (ones[..., None, :] * member).flatten(-2)  # [B, n, heads, N, states (d + 1)]
             parts = self.features(q) @ (self.features(k).transpose(-1, -2) @ parts)
-            y = (parts.unflatten(-1, (4, self.head_dim + 1)) * member).sum(-2)
+            y = (parts.unflatten(-1, (states, self.head_dim + 1)) * member).sum(-2)
         y = y[..., :-1] / y[..., -1:]
         return y * math.sqrt(self.tokens / self.head_dim) if self.attention.scale_output else y
 
@@ -152,11 +193,11 @@ class ExportableNetwork(nn.Module):
                 f"model must be a SwinIR or TaylorSwinIR of this package, got {type(model).__name__}"
             )
         self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
-        self.multiple = model.config.window_size * model.config.patch_size
+        self.multiple = model.config.multiple
         self.upscale = model.config.upscale
         for layer in self.network.layers:
             for block in layer.residual_group.blocks:
-                block.attn = ExportableAttention(block.attn)
+                block.attn = ExportableAttention(block.attn, model.config.border)
         for module in self.network.modules():
             if isinstance(
                 module, nn.Conv2d
@@ -202,7 +243,7 @@ def export_program(model: SwinIR) -> ExportedProgram:
         TypeError: not a SwinIR or TaylorSwinIR of this package.
     """
     network = ExportableNetwork(model)
-    side = network.multiple
+    side = model.config.window_size * model.config.patch_size
     sides = (side + side // 2 + 1, 2 * side + side // 2 + 2)
     example = torch.rand(2, model.config.in_chans, *sides)
     free = {axis: Dim.DYNAMIC for axis in (0, 2, 3)}

@@ -7,7 +7,7 @@ the image layout [B, H, W, C], which a convolution reads as channels-last withou
 
 Shape legend
     B     images of a batch
-    H, W  height and width of the token grid: LR pixels over ``patch_size``, padded to multiples of w
+    H, W  height and width of the token grid: LR pixels over ``patch_size``, padded as ``config.border`` says
     C     channels (``embed_dim``)
     w     window size
 """
@@ -247,7 +247,7 @@ class SwinIR(nn.Module):
                 f"the input must be [B, {config.in_chans}, H, W] with at least one pixel, got {list(x.shape)}"
             )
         height, width = x.shape[-2:]
-        x = pad_reflect(x, config.window_size * config.patch_size)
+        x = pad_reflect(x, config.multiple)
         x = (x - self.mean.to(x.dtype)) * config.img_range
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, as tokens will be
         features = self.conv_first(x)

@@ -35,6 +35,18 @@ VARIANTS = {
     },
     "taylor rib scaled": {"attention": "taylor", "window_size": 4, "position": "rib", "scale_output": True},
     "softmax rib": {"window_size": 8, "position": "rib", "softmax_backend": "flash"},
+    "ragged softmax": {"window_size": 8, "border": "ragged"},
+    "ragged direct": {"attention": "taylor", "window_size": 4, "border": "ragged", "position": "rope"},
+    "ragged efficient": {"attention": "taylor", "window_size": 12, "border": "ragged", "position": "lepe"},
+    "ragged no shift": {"attention": "taylor", "window_size": 12, "border": "ragged", "shift": False},
+    "ragged rib": {
+        "attention": "taylor",
+        "window_size": 18,
+        "border": "ragged",
+        "position": "rib",
+        "centre_keys": True,
+    },
+    "ragged patches of 2": {"attention": "taylor", "window_size": 8, "patch_size": 2, "border": "ragged"},
     "patches of 2": {"attention": "taylor", "window_size": 8, "patch_size": 2},
     "grey denoising": {"upscale": 1, "upsampler": "", "in_chans": 1},
     "JPEG artefacts": {"upscale": 1, "upsampler": "", "img_range": 255.0, "window_size": 7},
@@ -82,6 +94,8 @@ def test_the_network_is_left_as_it_was_and_its_copy_drops_no_branch():
         pytest.param("taylor", ".onnx", marks=onnx),
         pytest.param("softmax", ".onnx", marks=onnx),
         ("grey denoising", ".pt2"),
+        ("ragged rib", ".pt2"),
+        pytest.param("ragged softmax", ".onnx", marks=onnx),
     ],
 )
 def test_exported_files_take_any_size_and_number_of_images(name, suffix, tmp_path):

@@ -15,7 +15,8 @@ from . import (
     training as training,
 )
 from .attention import taylor_attention as taylor_attention
+from .convert import taylorize as taylorize
 from .evaluation import evaluate as evaluate, upscale as upscale
-from .networks import build_model as build_model, taylorize as taylorize
+from .networks import build_model as build_model
 
 __version__: str

@@ -19,7 +19,7 @@ def stirred(model: nn.Module, seed: int = 0) -> nn.Module:
                 value = 1 + value.tanh() / 2
             elif parameter.ndim == 1:
                 value = 0.2 * value + ("norm" in name and name.endswith("weight"))
-            elif "bias_table" not in name:
+            elif "bias_table" not in name and parameter.numel():
                 value = value / parameter[0].numel() ** 0.5
             parameter.copy_(value)
     return model

@@ -1,4 +1,4 @@
-"""How a module of others is given an adapter: it stays the module that it is, of a class with new methods."""
+"""How a module of others is given an adapter: all that it has stays, its class gets new methods."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ class Adapter:
     """What is known of a class of others; by itself, that nothing in it has to change."""
 
     def set_window(self, window: tuple[int, int]) -> None:
-        """Take windows of (rows, columns) tokens.
+        """Take windows of (rows, columns) tokens; here there are none.
 
         Raises:
-            ValueError: this family's windows cannot be changed.
+            ValueError: this family's windows cannot be changed, or not to these.
         """
-        raise ValueError(f"the windows of {type(self).__name__} cannot be changed")
 
 
 class Adapted(Adapter, nn.Module):
     """An adapter that overrides methods of the class that it is made for.
 
-    The instance keeps all that it has, its methods as well: its class becomes one that inherits from the
-    adapter first and from its own class second.
+    The module that takes the place of another has all that that one had, its methods as well: its class
+    inherits from the adapter first and from the other's class second.
     """
 
     DROPPED: tuple[str, ...] = ()
@@ -34,12 +33,14 @@ class Adapted(Adapter, nn.Module):
         return _blank, (adapter, original), self.__dict__
 
 
-def adapt(module: nn.Module, adapter: type[Adapted]) -> None:
-    """Give the module the adapter's methods, and take from it what they do not need."""
+def adapted(module: nn.Module, adapter: type[Adapted]) -> nn.Module:
+    """The module with the adapter's methods, and without what they do not need."""
+    made = _blank(adapter, type(module))
+    made.__dict__.update(module.__dict__)
     for name in adapter.DROPPED:
-        for kind in (module._parameters, module._buffers, module._modules):
+        for kind in (made._parameters, made._buffers, made._modules):
             kind.pop(name, None)
-    module.__class__ = _adapted_class(adapter, type(module))
+    return made
 
 
 @functools.cache

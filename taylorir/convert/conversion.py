@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from taylorir.convert.adapted import Adapted, adapt
+from taylorir.convert.adapted import Adapted, adapted
 from taylorir.convert.operator import TaylorAttention
 from taylorir.convert.table import ADAPTERS, adapter_of
 from taylorir.networks import SwinIR, WindowAttention, taylorize as taylorize_swinir
@@ -52,10 +52,8 @@ def taylorize(
         if name not in dict(model.named_modules()):
             raise ValueError(f"keep names no module of {type(model).__name__}: {name!r}")
     if isinstance(model, SwinIR):
-        if centre_keys:
-            raise ValueError("centre_keys must be False for SwinIR of this project, got True")
-        taylor = taylorize_swinir(model, window_size=window_size, position=position, temperature=temperature)
-        return _with_kept(taylor, model, keep)
+        settings = {"position": position, "temperature": temperature, "centre_keys": centre_keys}
+        return _with_kept(taylorize_swinir(model, window_size=window_size, **settings), model, keep)
     if position not in (None, "none"):
         raise ValueError(f"position must be 'none' for {type(model).__name__}, got {position!r}")
     model = copy.deepcopy(model)
@@ -74,18 +72,28 @@ def taylorize(
         for name in sites - kept:
             if any(_is_within(name, host) for host in hosts):
                 raise ValueError(f"{name} cannot take a new window, as its block keeps softmax beside it")
+    made = {}
     for name, module in found.items():
         if name in hosts:
             continue
         adapter = adapter_of(module)
         like = next(p for p in (*module.parameters(), *model.parameters()) if p.is_floating_point())
         if issubclass(adapter, Adapted):
-            adapt(module, adapter)
+            made[module] = adapted(module, adapter)
         if name in sites:
-            module.set_temperatures(temperature, centre_keys, like)
+            made[module].set_temperatures(temperature, centre_keys, like)
         if window_size is not None:
             window = (window_size,) * 2 if isinstance(window_size, int) else tuple(window_size)
-            adapter.set_window(module, window)
+            adapter.set_window(made.get(module, module), window)
+    return _exchanged(model, made)
+
+
+def _exchanged(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """The network with modules in the place of others; modules used twice stay one."""
+    model = made.get(model, model)
+    for module in model.modules():
+        for name, child in module._modules.items():
+            module._modules[name] = made.get(child, child)
     return model
 
 

@@ -9,12 +9,11 @@ Shape legend
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from taylorir.attention import taylor_attention, taylor_direct
+from taylorir.attention import centre_keys, taylor_attention, taylor_direct
 from taylorir.convert.adapted import Adapted
-from taylorir.convert.regions import NUM_LABELS, labels_of_mask
+from taylorir.convert.regions import labels_of_mask
 
 
 class TaylorAttention(Adapted):
@@ -34,48 +33,45 @@ class TaylorAttention(Adapted):
         self.temperature = nn.Parameter(like.new_full((self.count_heads(),), temperature))
         self.centre_keys = centre_keys
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, regions: Tensor | None = None) -> Tensor:
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        regions: Tensor | tuple[Tensor, Tensor] | None = None,
+        temperature: Tensor | None = None,
+    ) -> Tensor:
         """TaylorShift in place of softmax(q k^T / sqrt(d) + bias) v.
 
         Args:
-            q, k, v: [B, H, N, d]; keys and values may have another number of tokens.
-            regions: labels [nW, N] of the windows of an image, B being images times nW; or a mask
-                [nW, N, N], which is read as labels.
+            q, k, v: [B, H, N, d]; keys and values may have another number of tokens, and v another width.
+            regions: labels [nW, N] of the windows of an image, B being images times nW; a pair of them, of
+                queries and of keys; or a mask [nW, N, N], which is read as labels.
+            temperature: of each head, default all that the module has.
 
         Returns:
-            [B, H, N, d].
+            [B, H, N, width of v].
         """
+        temperature = self.temperature if temperature is None else temperature
         if regions is None:
-            k = centred(k) if self.centre_keys else k
-            if self.order > 2:
-                return taylor_direct(q, k, v, temperature=self.temperature, order=self.order)
-            return taylor_attention(q, k, v, temperature=self.temperature)
-        labels = (regions if regions.ndim == 2 else labels_of_mask(regions)).to(q.device)
-        q, k, v = (x.unflatten(0, (-1, len(labels))) for x in (q, k, v))
-        k = centred(k, labels) if self.centre_keys else k
-        if self.order > 2:
-            mask = (labels[:, :, None] == labels[:, None, :])[:, None]
-            y = taylor_direct(q, k, v, temperature=self.temperature, mask=mask, order=self.order)
-            return y.flatten(0, 1)
-        return taylor_attention(q, k, v, temperature=self.temperature, regions=labels).flatten(0, 1)
+            return self._attend(q, k, v, None, temperature)
+        if isinstance(regions, Tensor):
+            regions = (regions if regions.ndim == 2 else labels_of_mask(regions),) * 2
+        labels = regions[0].to(q.device)
+        labels = (labels, labels if regions[0] is regions[1] else regions[1].to(q.device))
+        q, k, v = (x.unflatten(0, (-1, len(labels[0]))) for x in (q, k, v))
+        return self._attend(q, k, v, labels, temperature).flatten(0, 1)
 
-
-def centred(k: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Keys minus the mean of their region, in linear time: [..., H, M, d] to the same.
-
-    Softmax does not see it: the scores of a query all fall by the same number.
-
-    Args:
-        labels: [..., M], integers from 0 on, below M or ``NUM_LABELS``.
-    """
-    if labels is None:
-        return k - k.mean(-2, keepdim=True)
-    index = labels.expand(*k.shape[:-3], -1)[..., None, :, None].expand(k.shape)
-    slots = max(k.shape[-2], NUM_LABELS)
-    sums = k.new_zeros(*k.shape[:-2], slots, k.shape[-1]).scatter_add(-2, index, k)
-    counts = torch.zeros(*labels.shape[:-1], slots, dtype=k.dtype, device=k.device)
-    counts = counts.scatter_add(-1, labels, torch.ones_like(labels, dtype=k.dtype)).clamp_min(1)
-    return k - (sums / counts[..., None, :, None]).gather(-2, index)
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, labels: tuple[Tensor, Tensor] | None, temperature: Tensor
+    ) -> Tensor:
+        if self.centre_keys:
+            k = centre_keys(k, labels)
+        if self.order == 2:
+            one_for_both = labels[0] if labels and labels[0] is labels[1] else labels
+            return taylor_attention(q, k, v, temperature=temperature, regions=one_for_both)
+        mask = None if labels is None else (labels[0][:, :, None] == labels[1][:, None, :])[:, None]
+        return taylor_direct(q, k, v, temperature=temperature, mask=mask, order=self.order)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -1,17 +1,56 @@
 """Adapters of windows: tokens within a rectangle attend to each other, and rectangles shift.
 
-The masks of shifted windows are made by the block around an attention, so the block has an adapter as well:
-where it handed out a mask [nW, N, N] it hands out labels [nW, N].
+The masks of shifted windows are made by the block around an attention, or by the network, so these have
+adapters as well: where they handed out a mask [nW, N, N] they hand out labels [nW, N].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
+from torch.nn import functional
 
 from taylorir.convert.adapted import Adapted, Adapter
-from taylorir.convert.operator import TaylorAttention, join_heads, split_qkv
+from taylorir.convert.operator import TaylorAttention, join_heads, split_heads, split_qkv
 from taylorir.convert.regions import shifted_labels
-from taylorir.networks import merge
+from taylorir.networks import merge, partition
+
+
+def square(window: tuple[int, int]) -> int:
+    """The side of a window where a family has square ones.
+
+    Raises:
+        ValueError: it is not square.
+    """
+    if window[0] != window[1]:
+        raise ValueError(f"window_size must be square here, got {window[0]} x {window[1]}")
+    return window[0]
+
+
+def attend_in_windows(
+    module: TaylorAttention,
+    x: Tensor,
+    qkv: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
+    window: tuple[int, int],
+    shift: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """All of the attention of a family that does it in one place: [B, H, W, C] to the same.
+
+    Args:
+        x: padded with zeros to multiples of the window.
+        qkv: gives [..., 3 H d] of tokens [..., C].
+        project: takes the heads, [..., H d].
+    """
+    height, width = x.shape[1:3]
+    x = functional.pad(x, (0, 0, 0, -width % window[1], 0, -height % window[0]))
+    size = x.shape[1:3]
+    parts = partition(x.roll((-shift[0], -shift[1]), (1, 2)), *window).flatten(0, 1)
+    labels = shifted_labels(*size, window, shift, x.device) if any(shift) else None
+    y = project(join_heads(module.attend(*split_qkv(qkv(parts), module.count_heads()), labels)))
+    y = merge(y.unflatten(0, (len(x), -1)), *size, *window).roll(shift, (1, 2))
+    return y[:, :height, :width]
 
 
 class Padding(Adapter):
@@ -21,14 +60,20 @@ class Padding(Adapter):
         self.window_size = square(window)
 
 
+# --- SwinIR and who took it over: Swin2SR, DRCT, HAT, ATD ---------------------------------------------
+
+
 class SwinWindows(TaylorAttention):
-    """Official SwinIR's ``WindowAttention``, and who took it over: tokens of windows in, and a mask."""
+    """SwinIR's ``WindowAttention``: tokens of windows in, and a mask."""
 
     DROPPED = ("relative_position_bias_table", "relative_position_index")
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = split_qkv(self.qkv(x), self.num_heads)
+        q, k, v = self.split(x)
         return self.proj_drop(self.proj(join_heads(self.attend(q, k, v, mask))))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return split_qkv(self.qkv(x), self.num_heads)
 
     def set_window(self, window: tuple[int, int]) -> None:
         self.window_size = window
@@ -40,8 +85,7 @@ class SwinBlock(Adapted):
     DROPPED = ("attn_mask",)
 
     def calculate_mask(self, x_size: tuple[int, int]) -> Tensor:
-        window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
-        return shifted_labels(*x_size, window, shift)
+        return shifted_labels(*x_size, (self.window_size,) * 2, (self.shift_size,) * 2)
 
     @property
     def attn_mask(self) -> Tensor | None:
@@ -52,12 +96,70 @@ class SwinBlock(Adapted):
         self.shift_size = self.window_size // 2 if self.shift_size else 0
 
 
+class Swin2SRWindows(SwinWindows):
+    """Swin2SR's ``WindowAttention``, one of cosines already: its scale is what the temperature is here."""
+
+    DROPPED = ("logit_scale", "cpb_mlp", "relative_coords_table", "relative_position_index")
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        if self.q_bias is not None:
+            q, v = q + self.q_bias, v + self.v_bias
+        return tuple(split_heads(part, self.num_heads) for part in (q, k, v))
+
+
+class HATWindows(SwinWindows):
+    """HAT's ``WindowAttention``, which is given its index map."""
+
+    DROPPED = ("relative_position_bias_table",)
+
+    def forward(self, x: Tensor, rpi: None, mask: Tensor | None = None) -> Tensor:
+        return super().forward(x, mask)
+
+
+class HATBlock(Adapter):
+    """HAT's ``HAB``, to which the network gives labels."""
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        SwinBlock.set_window(self, window)
+
+
+class HATNetwork(Adapted):
+    """HAT and ATD, which make masks and index maps for all their blocks."""
+
+    DROPPED = ("relative_position_index_SA", "relative_position_index_OCA")
+    relative_position_index_SA = relative_position_index_OCA = None
+
+    def calculate_mask(self, x_size: tuple[int, int], dtype: object = None) -> Tensor:
+        window = self.window_size
+        return shifted_labels(*x_size, (window,) * 2, (window // 2,) * 2)
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        self.window_size = square(window)
+        self.shift_size = self.window_size // 2
+
+
+class ATDWindows(TaylorAttention):
+    """ATD's ``WindowAttention``, which is given q, k, v."""
+
+    DROPPED = ("relative_position_bias_table",)
+
+    def forward(self, qkv: Tensor, rpi: None, mask: Tensor | None = None) -> Tensor:
+        return self.proj(join_heads(self.attend(*split_qkv(qkv, self.num_heads), mask)))
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        self.window_size = window
+
+
+# --- DAT and who shares its rectangles: RGT, CRAFT ----------------------------------------------------
+
+
 class DATWindows(TaylorAttention):
-    """DAT's ``Spatial_Attention`` and RGT's ``WindowAttention``: a half of the channels, upright or lying."""
+    """A half of the channels in rectangles, upright or lying, of DAT, RGT and CRAFT."""
 
     DROPPED = ("pos", "rpe_biases", "relative_position_index")
 
-    def forward(self, qkv: Tensor, H: int, W: int, mask: Tensor | None = None) -> Tensor:
+    def forward(self, qkv: Tensor, H: int, W: int, mask: Tensor | None = None, **positions: Tensor) -> Tensor:
         q, k, v = (self.im2win(x, H, W) for x in qkv)
         y = join_heads(self.attend(q, k, v, mask))
         return merge(y.unflatten(0, (qkv.shape[1], -1)), H, W, self.H_sp, self.W_sp)
@@ -68,7 +170,7 @@ class DATWindows(TaylorAttention):
 
 
 class DATBlock(Adapted):
-    """DAT's ``Adaptive_Spatial_Attention``, which shifts and pads both halves."""
+    """DAT's ``Adaptive_Spatial_Attention`` and RGT's ``L_SA``, which pad and shift both halves."""
 
     DROPPED = ("attn_mask_0", "attn_mask_1")
 
@@ -89,12 +191,72 @@ class DATBlock(Adapted):
         self.shift_size = [window[0] // 2, window[1] // 2]
 
 
-def square(window: tuple[int, int]) -> int:
-    """The side of a window where a family has square ones.
+class CRAFTBlock(Adapter):
+    """CRAFT's ``SRWAB``, which shifts without a mask."""
 
-    Raises:
-        ValueError: it is not square.
-    """
-    if window[0] != window[1]:
-        raise ValueError(f"window_size must be square here, got {window[0]} x {window[1]}")
-    return window[0]
+    def set_window(self, window: tuple[int, int]) -> None:
+        self.shift_size = [side // 2 if any(self.shift_size) else 0 for side in window]
+
+
+class CRAFTNetwork(Adapted):
+    """CRAFT, which makes index maps for all its blocks."""
+
+    DROPPED = ("relative_position_index_h", "relative_position_index_v", "biases_h", "biases_v")
+    relative_position_index_h = relative_position_index_v = biases_h = biases_v = None
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        if max(window) % min(window):
+            raise ValueError(f"one side of CRAFT's window must divide the other, got {window}")
+        self.split_size, self.window_size = window, max(window)
+
+
+# --- others -------------------------------------------------------------------------------------------
+
+
+class OmniSRWindows(TaylorAttention):
+    """OmniSR's ``Attention``, over windows and over grids: [B, rows, columns, w, w, C] in."""
+
+    DROPPED = ("rel_pos_bias", "rel_pos_indices")
+
+    def count_heads(self) -> int:
+        return self.heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.attend(*split_qkv(self.to_qkv(x.flatten(3, 4)), self.heads))
+        return self.to_out(join_heads(y).reshape(x.shape))
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        raise ValueError("the windows of OmniSR cannot be changed")
+
+
+class SCUNetWindows(TaylorAttention):
+    """SCUNet's ``WMSA``: [B, H, W, C] in."""
+
+    DROPPED = ("relative_position_params",)
+
+    def count_heads(self) -> int:
+        return self.n_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        window = (self.window_size,) * 2
+        shift = (0, 0) if self.type == "W" else (self.window_size // 2,) * 2
+        return attend_in_windows(self, x, self.embedding_layer, self.linear, window, shift)
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        raise ValueError("the windows of SCUNet cannot be changed")
+
+
+class FDATWindows(TaylorAttention):
+    """FDAT's ``FastSpatialWindowAttention``, which never shifts: [B, H W, C] in."""
+
+    DROPPED = ("bias",)
+
+    def count_heads(self) -> int:
+        return self.nh
+
+    def forward(self, x: Tensor, H: int, W: int) -> Tensor:
+        x = x.unflatten(1, (H, W))
+        return attend_in_windows(self, x, self.qkv, self.proj, (self.ws, self.ws)).flatten(1, 2)
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        self.ws = square(window)

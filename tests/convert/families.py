@@ -20,7 +20,8 @@ class Family:
     Attributes:
         package: that the network is of.
         build: gives the network, of other windows if asked to.
-        attends: class names of the modules that attend between tokens, and how many of them there are.
+        attends: class names of the modules that attend between tokens, and how many of them there are. An
+            anchored stripe takes softmax twice.
         sizes: (height, width) of images that it takes.
         window_size: a new window that it can take, or None.
     """
@@ -38,8 +39,17 @@ class Family:
             warnings.simplefilter("ignore")  # what others write is theirs
             return stirred(self.build(*window)).double().eval()
 
+    @property
+    def softmaxes(self) -> int:
+        return sum(
+            count * (2 if name == "AnchorStripeAttention" else 1) for name, count in self.attends.items()
+        )
+
     def image(self, size: int = 0, batch: int = 2) -> torch.Tensor:
         return torch.rand(batch, 3, *self.sizes[size], dtype=torch.float64)
+
+
+# --- spandrel -----------------------------------------------------------------------------------------
 
 
 def swinir(window=4):
@@ -51,20 +61,257 @@ def swinir(window=4):
     )  # fmt: skip
 
 
+def swin2sr(window=4):
+    from spandrel.architectures.Swin2SR import Swin2SR
+
+    return Swin2SR(
+        img_size=16, embed_dim=12, depths=[2], num_heads=[2], window_size=window, mlp_ratio=2, upscale=2,
+        upsampler="pixelshuffledirect",
+    )  # fmt: skip
+
+
+def drct(window=4):
+    from spandrel.architectures.DRCT import DRCT
+
+    return DRCT(
+        img_size=16, embed_dim=12, depths=[1], num_heads=[2], window_size=window, mlp_ratio=2, upscale=2,
+        gc=4, upsampler="pixelshuffle",
+    )  # fmt: skip
+
+
+def hat(window=4):
+    from spandrel.architectures.HAT import HAT
+
+    return HAT(
+        img_size=16, embed_dim=12, depths=[2], num_heads=[2], window_size=window, mlp_ratio=2, upscale=2,
+        squeeze_factor=4, num_feat=8,
+    )  # fmt: skip
+
+
+def atd(window=4):
+    from spandrel.architectures.ATD import ATD
+
+    return ATD(
+        img_size=16, embed_dim=12, depths=[2], num_heads=[2], window_size=window, category_size=32,
+        num_tokens=8, reducted_dim=4, mlp_ratio=2, upscale=2, upsampler="pixelshuffledirect",
+    )  # fmt: skip
+
+
 def dat(window=(4, 8)):
     from spandrel.architectures.DAT import DAT
 
     return DAT(
-        img_size=16,
-        embed_dim=32,
-        split_size=list(window),
-        depth=[4],
-        num_heads=[4],
-        upsampler="pixelshuffledirect",
+        img_size=16, embed_dim=32, split_size=list(window), depth=[4], num_heads=[4], upscale=2,
+        expansion_factor=2, upsampler="pixelshuffledirect",
+    )  # fmt: skip
+
+
+def rgt(window=(4, 8)):
+    from spandrel.architectures.RGT import RGT
+
+    return RGT(
+        img_size=16, embed_dim=32, split_size=list(window), depth=[4], num_heads=[4], upscale=2, mlp_ratio=2
     )
 
 
+def craft(window=(4, 8)):
+    from spandrel.architectures.CRAFT import CRAFT
+
+    return CRAFT(
+        window_size=8 if window == (4, 8) else 16, embed_dim=32, depths=[1], num_heads=[4], mlp_ratio=2,
+        split_size_0=window[0], split_size_1=window[1], upscale=2,
+    )  # fmt: skip
+
+
+def grl(size=16):
+    from spandrel.architectures.GRL import GRL
+
+    return GRL(
+        img_size=size, embed_dim=16, upscale=2, upsampler="pixelshuffledirect", depths=[4], mlp_ratio=2,
+        num_heads_window=[2], num_heads_stripe=[2], window_size=4, stripe_size=[4, 8], stripe_shift=True,
+        anchor_window_down_factor=2,
+    )  # fmt: skip
+
+
+def omnisr():
+    from spandrel.architectures.OmniSR import OmniSR
+
+    return OmniSR(num_feat=16, block_num=1, res_num=1, window_size=4, pe=True, up_scale=2, bias=True)
+
+
+def scunet():
+    from spandrel.architectures.SCUNet import SCUNet
+
+    network = SCUNet(config=[2, 1, 1, 1, 1, 1, 1], dim=64, input_resolution=256)
+    return nn.Sequential(network.m_head, network.m_down1)  # the rest is the same, and wide
+
+
+def fdat(window=4):
+    from spandrel.architectures.FDAT import FDAT
+
+    return FDAT(
+        scale=2,
+        embed_dim=16,
+        num_groups=1,
+        depth_per_group=2,
+        num_heads=2,
+        window_size=window,
+        aim_reduction_ratio=4,
+    )
+
+
+def ipt():
+    from spandrel.architectures.IPT import IPT
+
+    return IPT(patch_size=12, n_feats=2, num_heads=2, num_layers=1, scale=[2], no_norm=False)
+
+
+# --- libraries -----------------------------------------------------------------------------------------
+
+
+def torch_encoder():
+    layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 4, stride=4), nn.Flatten(2), Turned(), nn.TransformerEncoder(layer, 2)
+    )
+
+
+class Turned(nn.Module):
+    """[B, C, N] to [B, N, C]."""
+
+    def forward(self, x):
+        return x.mT
+
+
+def timm_vit():
+    import timm
+
+    return timm.models.vision_transformer.VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=12, depth=2, num_heads=2, num_classes=4, dynamic_img_size=True
+    )
+
+
+def timm_swin(window=4):
+    import timm
+
+    return timm.models.swin_transformer.SwinTransformer(
+        img_size=(32, 48), patch_size=2, embed_dim=12, depths=(2, 1), num_heads=(2, 2), num_classes=4,
+        window_size=window, always_partition=True, strict_img_size=False,
+    )  # fmt: skip
+
+
+def torchvision_vit():
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(16, 4, 2, 2, 12, 24, num_classes=4)
+
+
+def torchvision_swin(window=4, block=None):
+    from torchvision.models.swin_transformer import PatchMerging, PatchMergingV2, SwinTransformer
+
+    merging = PatchMerging if block is None else PatchMergingV2
+    return SwinTransformer(
+        [2, 2], 12, [2, 1], [2, 2], [window, window], num_classes=4, block=block, downsample_layer=merging
+    )
+
+
+def torchvision_swin_v2(window=4):
+    from torchvision.models.swin_transformer import SwinTransformerBlockV2
+
+    return torchvision_swin(window, SwinTransformerBlockV2)
+
+
+class LastHidden(nn.Module):
+    """What a network of transformers gives, as one tensor."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)[0]
+
+
+def huggingface_vit():
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=4,
+    )
+    return LastHidden(ViTModel(config))
+
+
+def huggingface_swin(window=4):
+    from transformers import SwinConfig, SwinModel
+
+    config = SwinConfig(
+        image_size=48, patch_size=2, embed_dim=12, depths=[2, 1], num_heads=[2, 2], window_size=window
+    )
+    return LastHidden(SwinModel(config))
+
+
+def huggingface_swinv2(window=4):
+    from transformers import Swinv2Config, Swinv2Model
+
+    config = Swinv2Config(
+        image_size=48, patch_size=2, embed_dim=12, depths=[2, 1], num_heads=[2, 2], window_size=window
+    )
+    return LastHidden(Swinv2Model(config))
+
+
+def huggingface_swin2sr(window=4):
+    from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution
+
+    config = Swin2SRConfig(
+        embed_dim=12, depths=[2], num_heads=[2], window_size=window, image_size=16, upscale=2,
+        upsampler="pixelshuffledirect",
+    )  # fmt: skip
+    return LastHidden(Swin2SRForImageSuperResolution(config))
+
+
+GRL = {"WindowAttention": 4, "AnchorStripeAttention": 4}
+
 FAMILIES = {
     "SwinIR": Family("spandrel", swinir, {"WindowAttention": 2}, window_size=8),
+    "Swin2SR": Family("spandrel", swin2sr, {"WindowAttention": 2}, window_size=8),
+    "DRCT": Family("spandrel", drct, {"WindowAttention": 5}, window_size=8),
+    "HAT": Family("spandrel", hat, {"WindowAttention": 2, "OCAB": 1}, window_size=8),
+    "ATD": Family("spandrel", atd, {"WindowAttention": 2}, window_size=8),
     "DAT": Family("spandrel", dat, {"Spatial_Attention": 4}, sizes=((16, 16), (14, 21)), window_size=(8, 16)),
+    "RGT": Family("spandrel", rgt, {"WindowAttention": 4}, sizes=((16, 16), (16, 32)), window_size=(8, 16)),
+    "CRAFT": Family("spandrel", craft, {"Attention_regular": 4}, window_size=(8, 16)),
+    # its own code makes tables of float32 for images of another size than it was built for
+    "GRL": Family("spandrel", grl, GRL, sizes=((16, 16),)),
+    "GRL, wide": Family("spandrel", lambda: grl((16, 24)), GRL, sizes=((16, 24),)),
+    "OmniSR": Family("spandrel", omnisr, {"Attention": 2}),
+    "SCUNet": Family("spandrel", scunet, {"WMSA": 2}),
+    "FDAT": Family("spandrel", fdat, {"FastSpatialWindowAttention": 2}, window_size=8),
+    "IPT": Family("spandrel", ipt, {"MultiheadAttention": 3}, sizes=((12, 12),)),
+    "torch TransformerEncoder": Family("torch", torch_encoder, {"MultiheadAttention": 2}),
+    "timm ViT": Family("timm", timm_vit, {"Attention": 2}),
+    "timm Swin": Family("timm", timm_swin, {"WindowAttention": 3}, sizes=((32, 48), (30, 50)), window_size=8),
+    "torchvision ViT": Family("torchvision", torchvision_vit, {"MultiheadAttention": 2}, sizes=((16, 16),)),
+    "torchvision Swin": Family("torchvision", torchvision_swin, {"ShiftedWindowAttention": 3}, window_size=8),
+    "torchvision Swin V2": Family(
+        "torchvision", torchvision_swin_v2, {"ShiftedWindowAttentionV2": 3}, window_size=8
+    ),
+    "transformers ViT": Family("transformers", huggingface_vit, {"ViTAttention": 2}, sizes=((16, 16),)),
+    "transformers Swin": Family(
+        "transformers", huggingface_swin, {"SwinAttention": 3}, sizes=((48, 48), (40, 56)), window_size=8
+    ),
+    "transformers Swinv2": Family(
+        "transformers",
+        huggingface_swinv2,
+        {"Swinv2SelfAttention": 3},
+        sizes=((48, 48), (40, 56)),
+        window_size=8,
+    ),
+    "transformers Swin2SR": Family(
+        "transformers", huggingface_swin2sr, {"Swin2SRSelfAttention": 2}, window_size=8
+    ),
 }

@@ -1,14 +1,16 @@
-"""What is converted, what is kept, what is refused; centred keys and labels of windows by hand."""
+"""What is converted, what is kept, what is refused; labels of windows by hand."""
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
-from taylorir.attention import softmax_attention
+from taylorir.attention import taylor_direct
 from taylorir.convert import taylorize
-from taylorir.convert.operator import centred
 from taylorir.convert.regions import labels_of_mask, shifted_labels
 from taylorir.networks import TaylorWindowAttention, WindowAttention, build_model
+from tests.convert.families import FAMILIES
 from tests.random_networks import stirred
 
 
@@ -32,9 +34,13 @@ def test_what_cannot_be_converted_is_refused_in_one_line():
     for model, message in (
         (nn.Sequential(nn.Conv2d(3, 3, 3)), "cannot taylorize Sequential: no module in it is known"),
         (build_model("swinir_tiny_x2"), "keep names no module of SwinIR: 'layer.0'"),
+        (
+            taylorize(nn.MultiheadAttention(4, 2)),
+            "cannot taylorize TaylorMultiheadAttention: it is converted already",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
-            taylorize(model, keep=() if isinstance(model, nn.Sequential) else ["layer.0"])
+            taylorize(model, keep=["layer.0"] if hasattr(model, "layers") else ())
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
         taylorize("swinir_s_x2")
 
@@ -58,14 +64,69 @@ def test_a_mask_is_read_as_labels_or_refused():
             labels_of_mask(mask)
 
 
-@pytest.mark.parametrize("labels", [None, torch.tensor([[0, 1, 0, 3, 1], [0, 0, 0, 0, 2]])])
-def test_centred_keys_have_no_mean_and_softmax_does_not_see_it(labels):
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 4, 2, 2, 5, 3, dtype=torch.float64)
-    new = centred(k, labels)
-    same = torch.zeros(2, 5, dtype=int) if labels is None else labels
-    mask = same[:, :, None] == same[:, None, :]
-    expected = k - (mask[:, None].double() / mask.sum(-1)[:, None, :, None]) @ k
-    torch.testing.assert_close(new, expected, rtol=0, atol=1e-14)
-    softmax = [softmax_attention(q, keys, v, mask=mask[:, None]) for keys in (k, new)]
-    torch.testing.assert_close(*softmax, rtol=0, atol=1e-14)
+def test_a_mask_that_others_make_is_read_as_regions():
+    """Of a block that keeps softmax beside what is converted, and of a block that no one knows."""
+    model = FAMILIES["transformers Swin2SR"].network().network
+    taylor = taylorize(model, temperature=1.5)
+    layer = model.swin2sr.encoder.stages[0].layers[1]
+    mask = layer.get_attn_mask(8, 12, torch.float64)
+    attention = taylor.swin2sr.encoder.stages[0].layers[1].attention.self
+    tokens = torch.randn(12, 16, 12, dtype=torch.float64)  # 2 images of 6 windows
+    q, k, v = (
+        getattr(attention, name)(tokens).unflatten(-1, (2, 6)).transpose(1, 2)
+        for name in ("query", "key", "value")
+    )
+    expected = taylor_direct(q, k, v, temperature=1.5, mask=(mask == 0).repeat(2, 1, 1)[:, None])
+    (found,) = attention(tokens, mask)
+    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["transformers Swin2SR", "transformers Swin", "transformers ViT"])
+def test_weights_of_transformers_are_refused(name):
+    family = FAMILIES[name]
+    network, image = taylorize(family.network()).network, family.image()
+    with pytest.raises(ValueError, match="output_attentions must be False"):
+        network(image, output_attentions=True)
+    network.config._attn_implementation = "eager"
+    network.config.output_attentions = True
+    with pytest.raises(ValueError, match="output_attentions must be False"):
+        network(image)
+
+
+def test_what_multi_head_attention_can_and_taylorshift_cannot_is_refused():
+    attention, tokens = taylorize(nn.MultiheadAttention(12, 2, batch_first=True)), torch.rand(2, 4, 12)
+    for given, message in (
+        ({"is_causal": True}, "cannot mask what comes later"),
+        ({"key_padding_mask": torch.zeros(2, 4).bool()}, "key_padding_mask must be None"),
+        ({"attn_mask": torch.ones(4, 4).triu(1).bool()}, "not block-structured"),
+        ({"attn_mask": torch.zeros(4, 4, 4)}, r"attn_mask must be one for all, got \[4, 4, 4\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attention(tokens, tokens, tokens, **given)
+    with pytest.raises(ValueError, match=r"query must be of a batch, with 3 axes, got \[4, 12\]"):
+        attention(tokens[0], tokens[0], tokens[0])
+    halves = torch.eye(2).repeat_interleave(2, 0).repeat_interleave(2, 1) == 0
+    apart = torch.cat([attention(part, part, part)[0] for part in tokens.split(2, 1)], 1)
+    torch.testing.assert_close(attention(tokens, tokens, tokens, attn_mask=halves)[0], apart)
+
+
+@pytest.mark.parametrize("name", ["DAT", "transformers Swin2SR", "torch TransformerEncoder"])
+def test_dtype_mode_and_what_may_be_trained_are_kept(name):
+    for training in (False, True):
+        model = FAMILIES[name].network().train(training).requires_grad_(False)
+        taylor = taylorize(model, window_size=FAMILIES[name].window_size)
+        copied = copy.deepcopy(model)  # in which einops forgets its mode
+        assert [m.training for m in taylor.modules()] == [
+            copied.get_submodule(name).training for name, _ in taylor.named_modules()
+        ]
+        assert {parameter.dtype for parameter in taylor.parameters()} == {torch.float64}
+        trained = [name for name, parameter in taylor.named_parameters() if parameter.requires_grad]
+        assert trained and all(name.endswith("temperature") for name in trained)
+
+
+def test_a_converted_network_is_exported():
+    family = FAMILIES["transformers Swin2SR"]
+    model, image = taylorize(family.network()), family.image()
+    with torch.no_grad():
+        exported = torch.export.export(model, (image,), strict=False).module()
+        torch.testing.assert_close(exported(image), model(image), rtol=0, atol=1e-12)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from taylorir.attention import taylor_direct
 from taylorir.networks.conversion import taylorize
 from taylorir.networks.export import ExportableNetwork
 from taylorir.networks.taylorswinir import TaylorSwinIR
@@ -49,50 +48,6 @@ def test_taylorized_swinir_round_trip(tmp_path):
     assert again.config == taylor.config
     for name, value in taylor.learned_state_dict().items():
         assert torch.equal(again.learned_state_dict()[name], value)
-
-
-@pytest.mark.parametrize("window_size", [None, 8])
-def test_taylorized_swin2sr_round_trip(swin2sr, window_size, tmp_path):
-    x = torch.rand(1, 3, 16, 8)
-    before = copy.deepcopy(swin2sr.state_dict())
-    taylor = taylorize(swin2sr, window_size=window_size)
-    assert type(taylor) is type(swin2sr)
-    assert all(torch.equal(value, before[name]) for name, value in swin2sr.state_dict().items())
-    for name, value in taylor.state_dict().items():
-        assert torch.equal(value, before[name]) if name in before else name.endswith("self.temperature")
-    dropped = before.keys() - taylor.state_dict().keys()
-    assert all("continuous_position_bias_mlp" in name or "logit_scale" in name for name in dropped)
-
-    layers = taylor.swin2sr.encoder.stages[0].layers
-    window = window_size or 4
-    assert [(layer.window_size, layer.shift_size) for layer in layers] == [(window, 0), (window, window // 2)]
-
-    y = taylor(x).reconstruction
-    assert y.shape == (1, 3, 32, 16)
-    y.square().mean().backward()
-    assert all(p.grad.isfinite().all() for name, p in taylor.named_parameters() if "self." in name)
-    torch.save(taylor.state_dict(), tmp_path / "taylor.pth")
-    loaded = taylorize(type(swin2sr)(swin2sr.config).eval(), window_size=window_size)
-    loaded.load_state_dict(torch.load(tmp_path / "taylor.pth", weights_only=True), strict=True)
-    with torch.no_grad():
-        assert torch.equal(loaded(x).reconstruction, taylor(x).reconstruction)
-
-
-def test_taylorized_swin2sr_attention_reads_the_mask_as_regions(swin2sr):
-    layer = swin2sr.swin2sr.encoder.stages[0].layers[1]
-    assert layer.shift_size == 2
-    mask = layer.get_attn_mask(8, 12, torch.float32)
-    attention = taylorize(swin2sr, temperature=1.5).swin2sr.encoder.stages[0].layers[1].attention.self
-    tokens = torch.randn(12, 16, 12)  # 2 images of 6 windows
-    q, k, v = (
-        getattr(attention, name)(tokens).unflatten(-1, (2, 6)).transpose(1, 2)
-        for name in ("query", "key", "value")
-    )
-    expected = taylor_direct(q, k, v, temperature=1.5, mask=(mask == 0).repeat(2, 1, 1)[:, None])
-    (found,) = attention(tokens, mask)
-    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
-    with pytest.raises(ValueError, match="output_attentions must be False"):
-        attention(tokens, mask, True)
 
 
 class LowRank(nn.Module):
@@ -176,26 +131,17 @@ def test_taylorize_keeps_dtype_device_and_mode(dtype):
         assert taylor.mean.dtype == dtype
 
 
-@pytest.mark.parametrize("window_size", [None, 8])
-def test_taylorize_keeps_dtype_and_mode_of_swin2sr(swin2sr, window_size):
-    for training in (False, True):
-        taylor = taylorize(swin2sr.double().train(training).requires_grad_(False), window_size=window_size)
-        assert all(module.training is training for module in taylor.modules())
-        assert {parameter.dtype for parameter in taylor.parameters()} == {torch.float64}
-        trained = [name for name, parameter in taylor.named_parameters() if parameter.requires_grad]
-        assert len(trained) == 2 and all(name.endswith("self.temperature") for name in trained)
+def test_centred_keys_are_asked_for_once():
+    taylor = taylorize(build_model("swinir_tiny_x2"), centre_keys=True)
+    assert taylor.config.centre_keys and taylorize(taylor).config.centre_keys
+    assert all(block.attn.centre_keys for layer in taylor.layers for block in layer.residual_group.blocks)
+    assert not taylorize(build_model("swinir_tiny_x2")).config.centre_keys
 
 
-class StrangeAttention(nn.Module):
-    pass
-
-
-def test_unknown_networks_are_refused_by_name():
+def test_other_networks_are_sent_to_the_room_that_knows_them():
     with pytest.raises(
-        ValueError, match=r"cannot taylorize Sequential: .* its attention 1 \(StrangeAttention\)"
+        ValueError, match=r"cannot taylorize Conv2d here: .* are for taylorir\.convert\.taylorize"
     ):
-        taylorize(nn.Sequential(nn.Conv2d(3, 3, 3), StrangeAttention()))
-    with pytest.raises(ValueError, match="cannot taylorize Conv2d: taylorize finds no attention in it"):
         taylorize(nn.Conv2d(3, 3, 3))
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
         taylorize("swinir_s_x2")

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from taylorir.networks.conversion import taylorize
 from taylorir.networks.variants import build_model
 from tests.random_networks import stirred
 
@@ -55,10 +54,3 @@ def test_exported_as_it_is(name):
     model, x = network(name).eval(), image(3, 3, 5, 9)
     with torch.no_grad():
         assert_equal(torch.export.export(model, (x,)).module()(x), model(x))
-
-
-def test_exported_swin2sr_with_taylorshift(swin2sr):
-    model, x = stirred(taylorize(swin2sr, temperature=1.5)).eval(), image(2, 3, 12, 8)
-    with torch.no_grad():
-        exported = torch.export.export(model, (x,), strict=False).module()
-        assert_equal(exported(x).reconstruction, model(x).reconstruction)

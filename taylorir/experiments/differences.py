@@ -115,7 +115,7 @@ def compare(
         comparisons: what to subtract from what.
         metric: psnr_y or ssim_y.
         floor: rows of what a network must surpass to be judged (run, set, image, upscale, and the metric),
-            see :func:`floor_of`; None judges all.
+            see :func:`floor_of`; None judges all. A comparison with a floor of its own is held to that.
         by_set: a row a comparison and set, instead of one over the images of all sets.
 
     Returns:
@@ -136,6 +136,7 @@ def compare(
         parts = differences.groupby("set", sort=False) if by_set else [("all", differences)]
         for name, some in parts:
             pairs = some.drop(columns=["set", "image"])
+            below = rows[rows.run.isin(entry.floor)] if entry.floor else floor
             table.append(
                 {
                     "experiment": entry.experiment,
@@ -148,7 +149,7 @@ def compare(
                     "seeds_low": float(pairs.mean().min()),
                     "seeds_high": float(pairs.mean().max()),
                     "wins": float((pairs.mean(axis=1) > 0).mean()),
-                    "barred": "" if floor is None else _barred(rows, entry, some, floor, metric),
+                    "barred": "" if below is None else _barred(rows, entry, some, below, metric),
                 }
             )
     return judge(pd.DataFrame(table)) if table else pd.DataFrame()

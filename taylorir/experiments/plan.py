@@ -45,9 +45,12 @@ class Comparison:
         label: of the difference.
         reference: names of runs, one a seed.
         other: as many.
+        floor: names of runs without a transformer, trained as long at the same scale, which both must
+            surpass to be judged; () leaves that to who compares.
     """
 
     experiment: str
     label: str
     reference: tuple[str, ...]
     other: tuple[str, ...]
+    floor: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from taylorir.experiments.plan import Comparison, Run
 from taylorir.experiments.protocol_mid import MID_RUNS
+from taylorir.experiments.protocol_parts import PART_RUNS
 from taylorir.experiments.protocol_restoration import RESTORATION_RUNS
 from taylorir.networks import VARIANTS, ModelConfig
 from taylorir.training import TrainConfig
@@ -27,6 +28,13 @@ EXPERIMENTS: dict[str, str] = {
     "g": "shifted windows or not",
     "h": "a trained SwinIR turned by taylorize and trained on, against the same SwinIR simply trained on",
     "rates": "the learning rate of each kind, before anything else",
+    "swap": "trained networks of each kind, trained on as they are and as the other kind",
+    "attribution": "the difference of the main pair taken apart: bias, attention, window",
+    "windows": "windows of 8, 24 and 48 under softmax and under TaylorShift",
+    "positions": "none, rope, lepe, rib and centred keys under TaylorShift; rib under softmax, window 48",
+    "patches": "tokens of 1x1, 2x2, 4x4 and 8x8 pixels under both attentions",
+    "scales": "x3 and x4, begun from x2",
+    "heads": "6 against 12 heads under both attentions",
     "floor": "the transformer, against the same network without one: three convolutions, a linear filter",
     "denoise": "another task: colour images with noise, SwinIR against TaylorSwinIR",
     "jpeg": "another task: artefacts of JPEG, SwinIR against TaylorSwinIR",
@@ -177,7 +185,7 @@ COMPARISONS: tuple[Comparison, ...] = (
 
 TIERS: dict[str, tuple[Run, ...]] = {
     "mini": _MINI_RUNS,
-    "mid": MID_RUNS,
+    "mid": (*MID_RUNS, *PART_RUNS),
     "restoration": RESTORATION_RUNS,
     "s": _S_RUNS,
     "paper": _PAPER_RUNS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from taylorir.experiments.plan import Run
+from taylorir.experiments.plan import Comparison, Run
 from taylorir.networks import ModelConfig
 from taylorir.training import TrainConfig
 
@@ -19,6 +19,9 @@ BUDGETS = (3000, 8000, 24_000)
 
 #: Steps of a decay for each of those before it.
 DECAY_SHARE = 0.1
+
+#: Side of its crops by scale: at x4 no image of BSDS has room for 96.
+DECAY_CROPS = {2: 96, 3: 96, 4: 80}
 
 #: Seeds of the main comparison, fixed before its runs.
 SEEDS = tuple(range(6))
@@ -43,6 +46,9 @@ ARMS: dict[str, ModelConfig] = {
     "linear": replace(_SWINIR, depths=(), num_heads=()),
 }
 
+#: The kind of a network, by its attention.
+KINDS = {"softmax": "swinir", "taylor": "taylorswinir"}
+
 _TRUNK = TrainConfig(
     model=_SWINIR, datasets=("BSDS400", "T91"), crop_size=48, batch_size=1, num_iters=BUDGETS[0],
     betas=(0.9, 0.99), schedule="constant", warmup_iters=100, ema_decay=0.995,
@@ -54,8 +60,8 @@ def _decayed(trunk: Run, name: str, **changes: object) -> Run:
     """The branch of a trunk in which the rate falls, on larger crops."""
     steps = round(trunk.config.num_iters * DECAY_SHARE)
     config = replace(
-        trunk.config, num_iters=trunk.config.num_iters + steps, decay_iters=steps, crop_size=96,
-        checkpoint_every=100,
+        trunk.config, num_iters=trunk.config.num_iters + steps, decay_iters=steps,
+        crop_size=DECAY_CROPS[trunk.config.model.upscale], checkpoint_every=100,
     )  # fmt: skip
     return Run(name, trunk.experiments, config, branched_from=trunk.name, **changes)
 
@@ -72,16 +78,35 @@ def mid_run(arm: str, seed: int, budget: int, upscale: int = 2) -> str:
     return f"{arm}_mid_x{upscale}_{budget // 1000}k_s{seed}"
 
 
-def _after(arm: str, seed: int, budget: int) -> tuple[Run, Run]:
-    """A trunk up to ``budget`` steps, gone on with from that of the budget before, and its decayed branch."""
+def trained(
+    arm: str, model: ModelConfig, seed: int, budget: int, experiments: tuple[str, ...], **changes: object
+) -> tuple[Run, Run]:
+    """A trunk up to ``budget`` steps, gone on with from that of the budget before, and its decayed branch.
+
+    Args:
+        arm: beginning of the names.
+        model: the network; its kind says the learning rate.
+        seed: of the run.
+        budget: one of ``BUDGETS``.
+        experiments: keys of ``EXPERIMENTS``.
+        changes: ``upcycled_from`` of the first trunk, and ``keep_weights`` of the branch.
+    """
     before = BUDGETS[: BUDGETS.index(budget)]
-    name, keys = mid_run(arm, seed, budget), ("main", "floor") if arm != "linear" else ("floor",)
-    config = replace(
-        _TRUNK, model=ARMS[arm], num_iters=budget, learning_rate=LEARNING_RATES[arm], seed=seed
+    name = mid_run(arm, seed, budget, model.upscale)
+    kind = KINDS[model.attention] if model.depths else "linear"
+    config = replace(_TRUNK, model=model, num_iters=budget, learning_rate=LEARNING_RATES[kind], seed=seed)
+    parent = changes.pop("upcycled_from", "")
+    source = f"{mid_run(arm, seed, before[-1], model.upscale)}_trunk" if before else ""
+    trunk = Run(
+        f"{name}_trunk", experiments, config, branched_from=source, measured=False,
+        upcycled_from="" if source else parent,
     )  # fmt: skip
-    source = f"{mid_run(arm, seed, before[-1])}_trunk" if before else ""
-    trunk = Run(f"{name}_trunk", keys, config, branched_from=source, measured=False)
-    return trunk, _decayed(trunk, name, keep_weights=True)
+    return trunk, _decayed(trunk, name, **changes)
+
+
+def _main(arm: str, seed: int, budget: int) -> tuple[Run, Run]:
+    keys = ("floor",) if arm == "linear" else ("main", "floor")
+    return trained(arm, ARMS[arm], seed, budget, keys, keep_weights=True)
 
 
 # Four seeds at the two smaller budgets first: what an early stop leaves can be read.
@@ -93,5 +118,24 @@ _ORDER = (
 
 MID_RUNS: tuple[Run, ...] = (
     *(run for rate in RATES for arm in ("swinir", "taylorswinir") for run in _rate(arm, rate)),
-    *(run for seed, budget in _ORDER for arm in ARMS for run in _after(arm, seed, budget)),
+    *(run for seed, budget in _ORDER for arm in ARMS for run in _main(arm, seed, budget)),
 )
+
+
+def seeds_of(arm: str, budget: int, seeds: tuple[int, ...] = SEEDS, upscale: int = 2) -> tuple[str, ...]:
+    """The names of an arm's networks, one a seed."""
+    return tuple(mid_run(arm, seed, budget, upscale) for seed in seeds)
+
+
+def _gains(budget: int) -> tuple[Comparison, ...]:
+    swinir, ours, linear = (seeds_of(arm, budget) for arm in ARMS)
+    after = f"{budget:,} steps"
+    return (
+        Comparison("main", f"TaylorSwinIR, window 48, over SwinIR, window 8, {after}", swinir, ours, linear),
+        Comparison("floor", f"SwinIR over no transformer, {after}", linear, swinir, linear),
+        Comparison("floor", f"TaylorSwinIR over no transformer, {after}", linear, ours, linear),
+    )
+
+
+#: What is compared with what at each budget, the main difference first.
+MID_COMPARISONS: tuple[Comparison, ...] = tuple(entry for budget in BUDGETS for entry in _gains(budget))

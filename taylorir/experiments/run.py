@@ -31,9 +31,17 @@ from taylorir.datasets import NamedImage
 from taylorir.evaluation import evaluate
 from taylorir.experiments.plan import Run
 from taylorir.experiments.protocol import EXPERIMENTS, TIERS, find_run, runs_of
-from taylorir.networks import load_checkpoint, read_record, taylorize
+from taylorir.networks import SwinIR, build_from_config, load_checkpoint, read_record, taylorize
 from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic
-from taylorir.training import Processes, TrainResult, join_processes, load_training_images, read_curve, train
+from taylorir.training import (
+    Processes,
+    TrainConfig,
+    TrainResult,
+    join_processes,
+    load_training_images,
+    read_curve,
+    train,
+)
 
 SETS = ("Set5", "Set14", "BSD100")
 _ROW_COLUMNS = ("run", "set", "image", "upscale", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS)
@@ -119,9 +127,7 @@ def _train(
 ) -> TrainResult:
     init = None
     if run.upcycled_from:
-        init = load_checkpoint(source / "weights.safetensors")
-        if run.config.model.attention == "taylor":
-            init = taylorize(init, window_size=run.config.model.window_size)
+        init = begun_with(load_checkpoint(source / "weights.safetensors"), run.config)
     return train(
         run.config,
         images=images,
@@ -133,6 +139,29 @@ def _train(
         branch_from=source if run.branched_from else None,
         progress=progress,
     )
+
+
+def begun_with(parent: SwinIR, config: TrainConfig) -> SwinIR:
+    """A network to begin a run with: its parent, turned by ``taylorize``, or what it shares with its parent.
+
+    Any other network than these two has the weights of its parent where names and shapes are equal, as those
+    of softmax are to TaylorShift's but for the bias, and those of x3 to x2's but for the last convolution.
+    What is left is at random, by the seed of the run.
+    """
+    asked = config.model
+    if asked == parent.config:
+        return parent
+    if (asked.attention, parent.config.attention) == ("taylor", "softmax"):
+        turned = taylorize(parent, window_size=asked.window_size, position=asked.position)
+        if turned.config == asked:
+            return turned
+    torch.manual_seed(config.seed)
+    model, weights = build_from_config(asked), dict(parent.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in weights and weights[name].shape == parameter.shape:
+                parameter.copy_(weights[name])
+    return model
 
 
 def _is_finished(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import torch
 from taylorir.datasets.sets import NamedImage
 from taylorir.experiments import run as experiments_run
 from taylorir.experiments.protocol import FLOOR, Run, find_run
-from taylorir.experiments.run import Places, run_tier
+from taylorir.experiments.run import Places, begun_with, run_tier
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.training.config import TrainConfig
@@ -52,6 +52,27 @@ def test_the_control_starts_from_its_parent_and_the_floor_has_no_blocks(tmp_path
     assert (
         "num_heads" in (rows := (places.results / "quality_mini_runs.csv").read_text()) and "linear" in rows
     )
+
+
+def test_a_run_begins_with_all_that_it_shares_with_its_parent_and_the_rest_is_of_its_seed():
+    parent = build_model("swinir_tiny_x2", embed_dim=4, num_heads=2, depths=(1,))
+    turned = begun_with(parent, dataclasses.replace(CONFIG, model=TAYLOR))
+    assert turned.config == TAYLOR
+    back = begun_with(turned, dataclasses.replace(CONFIG, seed=3))
+    x3 = begun_with(
+        parent, dataclasses.replace(CONFIG, model=dataclasses.replace(SOFTMAX, upscale=3), seed=3)
+    )
+    weights = {
+        name: dict(m.named_parameters()) for name, m in (("parent", parent), ("back", back), ("x3", x3))
+    }
+    assert begun_with(parent, CONFIG) is parent and weights["back"].keys() == weights["parent"].keys()
+    fresh = {"back": "relative_position_bias_table", "x3": "upsample."}
+    for name, part in fresh.items():
+        for key, weight in weights["parent"].items():
+            same = weights[name][key].shape == weight.shape and torch.equal(weights[name][key], weight)
+            assert same is (part not in key), (name, key)
+    again = dict(begun_with(turned, dataclasses.replace(CONFIG, seed=3)).named_parameters())
+    assert all(torch.equal(again[key], weight) for key, weight in weights["back"].items())
 
 
 @pytest.mark.parametrize("name", FLOOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -107,6 +108,16 @@ def test_networks_below_the_floor_are_not_judged():
     both = pd.concat([rows, floor[floor.upscale == 2]])
     assert list(compare(both, [transformer], floor=floor).barred) == [""]  # the floor need not surpass itself
     assert list(floor_of(rows_of({"linear_mini_x2_s1": [1.0], "a": [2.0]})).psnr_y) == [1.0]
+
+
+def test_a_comparison_with_a_floor_of_its_own_is_held_to_that():
+    rows = rows_of(SEEDS | plus("b", (1.0, 1.01)) | {"f0": [29.0] * 5, "g0": [30.5] * 5})
+    for own, verdict in (("f0", "better"), ("g0", "below the floor: not judged")):
+        entry = dataclasses.replace(MAIN, floor=(own,))
+        assert list(compare(rows, [entry], floor=rows[rows.run == "f0"]).verdict) == [verdict]
+    assert list(compare(rows, [dataclasses.replace(MAIN, floor=("absent",))]).verdict) == [
+        "no floor: not judged"
+    ]
 
 
 def test_no_verdict_from_one_seed_few_images_or_fewer_seeds_than_planned():

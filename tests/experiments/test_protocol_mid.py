@@ -6,8 +6,18 @@ import dataclasses
 
 import pytest
 
-from taylorir.experiments.protocol import find_run, runs_of
-from taylorir.experiments.protocol_mid import ARMS, BUDGETS, LEARNING_RATES, RATES, SEEDS, mid_run
+from taylorir.experiments.protocol import EXPERIMENTS, find_run, runs_of
+from taylorir.experiments.protocol_mid import (
+    ARMS,
+    BUDGETS,
+    DECAY_CROPS,
+    LEARNING_RATES,
+    MID_COMPARISONS,
+    RATES,
+    SEEDS,
+    mid_run,
+)
+from taylorir.experiments.protocol_parts import PART_COMPARISONS, PART_RUNS
 from taylorir.training.config import check_branch
 
 RUNS = runs_of("mid")
@@ -43,6 +53,40 @@ def test_rates_are_tried_for_both_kinds_before_the_main_runs_and_on_no_benchmark
     assert {run.experiments for run in tried} == {("rates",)} and not any(run.measured for run in tried)
     pairs = {(run.config.learning_rate, run.config.model.attention) for run in tried if run.branched_from}
     assert pairs == {(rate, attention) for rate in RATES for attention in ("softmax", "taylor")}
+
+
+def test_parents_come_first_and_are_of_the_same_seed():
+    seen = {}
+    for run in RUNS:
+        seen[run.name] = run.config
+        if run.upcycled_from:
+            assert seen[run.upcycled_from].seed == run.config.seed and not run.branched_from
+    begun = [run for run in RUNS if run.upcycled_from]
+    assert {run.experiments for run in begun} == {("swap",), ("scales",)}
+
+
+def test_crops_of_a_decay_fit_into_the_images_of_bsds():
+    assert all(side * scale <= 321 and side % 8 == 0 for scale, side in DECAY_CROPS.items())
+
+
+@pytest.mark.parametrize("entry", [*MID_COMPARISONS, *PART_COMPARISONS], ids=lambda entry: entry.label)
+def test_what_is_compared_shares_seed_budget_and_scale_and_has_its_floor(entry):
+    sides = [
+        [find_run("mid", name) for name in names] for names in (entry.reference, entry.other, entry.floor)
+    ]
+    for runs in zip(*sides, strict=True):
+        assert len({(run.config.seed, run.config.num_iters, run.config.crop_size) for run in runs}) == 1
+        assert len({run.config.model.upscale for run in runs}) == 1
+        assert runs[2].config.model.depths == ()
+    assert entry.experiment in EXPERIMENTS and len(entry.reference) > 1
+    if entry.experiment != "attribution":  # whose window 48 is an arm of the main pair
+        assert any(entry.experiment in run.experiments for side in sides[:2] for run in side)
+
+
+def test_every_part_is_compared_with_something():
+    compared = {name for entry in PART_COMPARISONS for name in (*entry.reference, *entry.other, *entry.floor)}
+    measured = {run.name for run in PART_RUNS if run.measured}
+    assert measured <= compared
 
 
 def test_an_early_stop_leaves_pairs_of_seeds():

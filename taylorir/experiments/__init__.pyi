@@ -1,4 +1,10 @@
 from . import protocol_choices as protocol_choices
+from .budgets import (
+    Stage as Stage,
+    decisive as decisive,
+    spent as spent,
+    stages_with_rows as stages_with_rows,
+)
 from .differences import (
     beside_published as beside_published,
     compare as compare,
@@ -13,5 +19,8 @@ from .gallery import (
     pick_both_ways as pick_both_ways,
     rank_crops as rank_crops,
 )
-from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS, Comparison as Comparison
+from .plan import Comparison as Comparison
+from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
+from .protocol_mid import MID_COMPARISONS as MID_COMPARISONS, RATES as RATES
+from .protocol_parts import PART_COMPARISONS as PART_COMPARISONS
 from .robustness import paired_gain as paired_gain, robustness_rows as robustness_rows

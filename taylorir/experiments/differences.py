@@ -14,26 +14,35 @@ from taylorir.experiments.protocol import COMPARISONS, END_POINT, FLOOR, Compari
 from taylorir.report import estimate, judge
 
 
-def beside_published(rows: pd.DataFrame, bicubic: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def beside_published(
+    rows: pd.DataFrame,
+    bicubic: pd.DataFrame,
+    published: pd.DataFrame,
+    main: Sequence[Comparison] = tuple(entry for entry in COMPARISONS if entry.experiment == "main"),
+    floor: Sequence[str] = FLOOR,
+) -> pd.DataFrame:
     """The main runs by scale and set, means over seeds, between bicubic, the floor and what is published.
 
     Args:
         rows: of the main runs and of the floor.
         bicubic: rows of bicubic upscaling, one an image: set, upscale, psnr_y, ssim_y.
         published: set means: model, set, upscale, psnr_y, ssim_y.
+        main: whose reference is SwinIR and whose other is TaylorSwinIR; default those of the mini tier.
+        floor: names of the runs without a transformer.
 
     Returns:
         One row a scale, set and metric (psnr_y in dB, ssim_y): upscale, set, metric, seeds, bicubic, floor,
         swinir, taylorswinir, gain and published, the latter of "SwinIR-S" trained on DIV2K.
     """
-    main = [entry for entry in COMPARISONS if entry.experiment == "main"]
     arms = {
-        "floor": set(FLOOR),
+        "floor": set(floor),
         "swinir": {run for entry in main for run in entry.reference},
         "taylorswinir": {run for entry in main for run in entry.other},
     }
     table = []
-    for (upscale, name), of_set in rows.groupby(["upscale", "set"], sort=False):
+    for (upscale, name), of_set in rows[rows.run.isin(set.union(*arms.values()))].groupby(
+        ["upscale", "set"], sort=False
+    ):
         same = {"upscale": upscale, "set": name}
         for metric in ("psnr_y", "ssim_y"):
             row = {**same, "metric": metric}

@@ -15,8 +15,8 @@ class Run:
         name: of the run, its folder and its weights.
         experiments: keys of ``EXPERIMENTS`` whose comparison it takes part in.
         config: the whole run.
-        upcycled_from: name of a run whose weights start this one, turned by ``taylorize`` where this one is
-            of TaylorShift; "" for random ones.
+        upcycled_from: name of a run whose weights start this one, as ``run.begun_with`` says; "" for random
+            ones.
         branched_from: name of a run to go on from, with its step, averages and optimiser, under the same
             settings but for length, decay and crop size; "" for none.
         measured: whether it is evaluated on the benchmark sets.

@@ -14,6 +14,8 @@ from .evidence import (
     Estimate as Estimate,
     estimate as estimate,
     exclusions as exclusions,
+    exclusions_in_words as exclusions_in_words,
+    interval_in_words as interval_in_words,
     judge as judge,
     seeds_needed as seeds_needed,
 )

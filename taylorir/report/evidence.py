@@ -158,3 +158,25 @@ def exclusions(row: pd.Series, values: tuple[float, ...]) -> pd.DataFrame:
     table["p"] = [p_against(row["difference"], row["error"], row["freedom"], value) for value in values]
     p = judge(table)["p_holm"]
     return pd.DataFrame({"value": values, "p": p, "excluded": p < 1 - CONFIDENCE})
+
+
+def interval_in_words(row: pd.Series) -> str:
+    """The interval of a judged row in dB, or why there is none: "+0.010 to +0.030 dB"."""
+    if np.isnan(row["low"]):
+        return "no interval, there being one seed"
+    return f"{row['low']:+.3f} to {row['high']:+.3f} dB"
+
+
+def exclusions_in_words(row: pd.Series, values: tuple[float, ...]) -> list[str]:
+    """Whether a judged row excludes each of some true differences (see :func:`exclusions`), in words, with p.
+
+    A row with fewer seeds than were planned excludes nothing for good, and says so.
+    """
+    if np.isnan(row["low"]):
+        return ["not excluded, there being one seed"] * len(values)
+    far = f", as far as {int(row['seeds'])} seeds go" if row["seeds"] < row["planned"] else ""
+    found = exclusions(row, values)
+    return [
+        f"{'excluded' if excluded else 'not excluded'} (p = {p:.2g}){far}"
+        for excluded, p in zip(found["excluded"], found["p"], strict=True)
+    ]

@@ -93,6 +93,34 @@ def plot_differences(comparisons: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_gaps(stages: pd.DataFrame, *, claimed: tuple[float, float]) -> Figure:
+    """The main difference at each size and budget with its interval, the seeds, and what is claimed.
+
+    Args:
+        stages: a row a stage, in the order of the axis: stage (its name), difference, low, high (dB; NaN for
+            one seed), seeds_low and seeds_high.
+        claimed: ends of a band, in dB.
+    """
+    figure = Figure(figsize=(7.2, 3.4))
+    axes = figure.subplots()
+    places = np.arange(len(stages))
+    axes.axhspan(*claimed, color="#009E73", alpha=0.15, label="gains that the paper claims")
+    axes.axhline(0, color="#888888", linewidth=1)
+    spread = np.abs(stages[["low", "high"]].to_numpy().T - stages["difference"].to_numpy())
+    axes.errorbar(
+        places, stages["difference"], yerr=np.nan_to_num(spread), fmt="o", color="#D55E00", capsize=3,
+        label="mean, 95 % interval over seeds and images",
+    )  # fmt: skip
+    axes.vlines(
+        places + 0.12, stages["seeds_low"], stages["seeds_high"], color="#0072B2", label="range of the seeds"
+    )
+    axes.set_xticks(places, stages["stage"])
+    axes.set_xlim(-0.5, len(stages) - 0.5)
+    axes.set_ylabel("TaylorSwinIR over SwinIR,\ndB PSNR-Y")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
 def plot_image_gains(gains: pd.DataFrame) -> Figure:
     """The gain of each image, sorted, one panel a set.
 

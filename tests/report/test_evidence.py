@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from taylorir.report.evidence import estimate, exclusions, judge, seeds_needed
+from taylorir.report.evidence import (
+    estimate,
+    exclusions,
+    exclusions_in_words,
+    interval_in_words,
+    judge,
+    seeds_needed,
+)
 
 
 def test_seeds_and_images_count_by_hand():
@@ -124,3 +131,17 @@ def test_what_is_excluded_by_hand():
     assert found.p.tolist() == pytest.approx([p[0], 2 * p[1]])
     assert found.excluded.tolist() == [False, True]
     assert exclusions(row.replace({1.0: np.nan}), (9.0,)).excluded.tolist() == [False]
+
+
+def test_words_say_when_there_is_no_interval_and_when_seeds_are_missing():
+    row = pd.Series({"difference": 0.1, "low": 0.05, "high": 0.15, "error": 0.0157, "freedom": 3, "seeds": 4})
+    row = pd.concat([row, pd.Series({"planned": 4})])
+    assert interval_in_words(row) == "+0.050 to +0.150 dB"
+    words = exclusions_in_words(row, (0.31, 0.12))
+    assert [word[:12] for word in words] == ["excluded (p ", "not excluded"]
+    assert all(word.endswith(")") for word in words)
+    row["planned"] = 6
+    assert [word.endswith(", as far as 4 seeds go") for word in exclusions_in_words(row, (0.31,))] == [True]
+    row["low"] = np.nan
+    assert interval_in_words(row) == "no interval, there being one seed"
+    assert exclusions_in_words(row, (0.31,)) == ["not excluded, there being one seed"]

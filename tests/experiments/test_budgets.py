@@ -1,0 +1,62 @@
+"""Stages of the main pair: which are reached, which one counts, and pixels and minutes added up by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from taylorir.experiments.budgets import STAGES, decisive, spent, stages_with_rows
+from taylorir.experiments.protocol import find_run
+
+
+def rows_of(*runs: str) -> pd.DataFrame:
+    return pd.DataFrame({"run": list(runs)})
+
+
+MINI = ("swinir_mini_x2_s0", "taylorswinir_mini_x2_s0")
+SHORT = tuple(f"{arm}_mid_x2_3k_s{seed}" for seed in (0, 1) for arm in ("swinir", "taylorswinir"))
+MIDDLE = ("swinir_mid_x2_8k_s0", "taylorswinir_mid_x2_8k_s0")
+
+
+def test_stages_are_in_order_and_name_runs_that_exist():
+    assert [stage.name for stage in STAGES] == [
+        "mini, 3,000 steps", "mid, 3,000 steps", "mid, 8,000 steps", "mid, 24,000 steps",
+    ]  # fmt: skip
+    for stage in STAGES:
+        for name in (*stage.pair.reference, *stage.pair.other, *stage.floor):
+            config = find_run(stage.size, name).config
+            assert config.num_iters - config.decay_iters == stage.steps
+
+
+def test_the_stage_that_counts_has_most_pairs_and_then_most_steps():
+    assert [stage.name for stage in stages_with_rows(rows_of(*MINI, *SHORT[:3]))] == [
+        "mini, 3,000 steps",
+        "mid, 3,000 steps",
+    ]
+    assert stages_with_rows(rows_of(*SHORT[:1])) == []
+    assert [s.steps for s in stages_with_rows(rows_of(*SHORT, *MIDDLE), "mid", least=2)] == [3000]
+    assert decisive(rows_of(*SHORT, *MIDDLE)).steps == 3000
+    assert decisive(rows_of(*SHORT[:2], *MIDDLE)).steps == 8000
+    with pytest.raises(ValueError, match="no pair of size 'mid' has been measured"):
+        decisive(rows_of(*MINI))
+
+
+def test_what_was_spent_by_hand():
+    columns = ["run", "parameters", "num_iters", "batch_size", "crop_size", "branched_from", "cpu_seconds"]
+    runs = pd.DataFrame(
+        [
+            ("swinir_mid_x2_3k_s0_trunk", 9, 3000, 1, 48, np.nan, 60.0),
+            ("swinir_mid_x2_8k_s0_trunk", 9, 8000, 1, 48, "swinir_mid_x2_3k_s0_trunk", 150.0),
+            ("swinir_mid_x2_8k_s0", 9, 8800, 1, 96, "swinir_mid_x2_8k_s0_trunk", 240.0),
+            ("taylorswinir_mid_x2_8k_s0", 7, 8800, 1, 96, np.nan, 120.0),
+        ],
+        columns=columns,
+    )
+    rows = rows_of(*MIDDLE)
+    found = spent(rows, runs, stages_with_rows(rows)).iloc[0].to_dict()
+    pixels = 8000 * 48**2 + 800 * 96**2
+    assert found == {
+        "size": "mid", "steps": 8000, "seeds": 1, "planned": 6, "pixels": pixels, "parameters_swinir": 9,
+        "parameters_taylorswinir": 7, "minutes_swinir": 4.0, "minutes_taylorswinir": 2.0,
+    }  # fmt: skip

@@ -46,17 +46,20 @@ STAGES: tuple[Stage, ...] = (
 
 
 def stages_with_rows(rows: pd.DataFrame, size: str = "", *, least: int = 1) -> list[Stage]:
-    """The stages at which at least so many pairs have been measured, from the smallest to the largest.
+    """The stages at which so many pairs and some of the floor are measured, from the smallest to the largest.
 
     Args:
         rows: with a column run.
         size: only those of this size; "" for all.
         least: number of pairs.
     """
+    measured = set(rows.run)
     return [
         stage
         for stage in STAGES
-        if size in ("", stage.size) and len(with_rows(stage.pair, rows).reference) >= least
+        if size in ("", stage.size)
+        and len(with_rows(stage.pair, rows).reference) >= least
+        and not measured.isdisjoint(stage.floor)
     ]
 
 
@@ -64,7 +67,7 @@ def decisive(rows: pd.DataFrame, size: str = "mid") -> Stage:
     """The stage that counts: of those with most pairs measured, the one of most steps.
 
     Raises:
-        ValueError: none has a pair.
+        ValueError: none has a pair and a floor.
     """
     reached = stages_with_rows(rows, size)
     if not reached:

@@ -12,11 +12,13 @@ from . import (
 from .evidence import (
     LEAST_IMAGES as LEAST_IMAGES,
     Estimate as Estimate,
+    detectable_in_words as detectable_in_words,
     estimate as estimate,
     exclusions as exclusions,
     exclusions_in_words as exclusions_in_words,
     interval_in_words as interval_in_words,
     judge as judge,
+    needed_in_words as needed_in_words,
     seeds_needed as seeds_needed,
 )
 from .tables import (

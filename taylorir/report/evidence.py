@@ -180,3 +180,26 @@ def exclusions_in_words(row: pd.Series, values: tuple[float, ...]) -> list[str]:
         f"{'excluded' if excluded else 'not excluded'} (p = {p:.2g}){far}"
         for excluded, p in zip(found["excluded"], found["p"], strict=True)
     ]
+
+
+def detectable_in_words(row: pd.Series) -> str:
+    """The difference that a judged row would find in 80 % of cases: "0.10 dB"."""
+    return (
+        f"{row['detectable']:.2f} dB"
+        if not np.isnan(row["detectable"])
+        else "a size that one seed cannot tell"
+    )
+
+
+def needed_in_words(differences: np.ndarray, value: float, hours: float) -> str:
+    """What finding a true difference would take (see :func:`seeds_needed`), in words.
+
+    Args:
+        differences: ``[images, seeds]``.
+        value: in the unit of the differences.
+        hours: of one core, for a pair of trainings.
+    """
+    if differences.shape[1] < 2:
+        return "one seed cannot tell"
+    needed = seeds_needed(differences, value)
+    return f"about {needed:,} pairs of such trainings, {needed * hours:,.0f} hours of one core"

@@ -14,9 +14,9 @@ def rows_of(*runs: str) -> pd.DataFrame:
     return pd.DataFrame({"run": list(runs)})
 
 
-MINI = ("swinir_mini_x2_s0", "taylorswinir_mini_x2_s0")
-SHORT = tuple(f"{arm}_mid_x2_3k_s{seed}" for seed in (0, 1) for arm in ("swinir", "taylorswinir"))
-MIDDLE = ("swinir_mid_x2_8k_s0", "taylorswinir_mid_x2_8k_s0")
+MINI = ("swinir_mini_x2_s0", "taylorswinir_mini_x2_s0", "linear_mini_x2_s0")
+SHORT = tuple(f"{arm}_mid_x2_3k_s{seed}" for seed in (0, 1) for arm in ("linear", "swinir", "taylorswinir"))
+MIDDLE = ("swinir_mid_x2_8k_s0", "taylorswinir_mid_x2_8k_s0", "linear_mid_x2_8k_s0")
 
 
 def test_stages_are_in_order_and_name_runs_that_exist():
@@ -30,14 +30,15 @@ def test_stages_are_in_order_and_name_runs_that_exist():
 
 
 def test_the_stage_that_counts_has_most_pairs_and_then_most_steps():
-    assert [stage.name for stage in stages_with_rows(rows_of(*MINI, *SHORT[:3]))] == [
+    assert [stage.name for stage in stages_with_rows(rows_of(*MINI, *SHORT[:4]))] == [
         "mini, 3,000 steps",
         "mid, 3,000 steps",
     ]
-    assert stages_with_rows(rows_of(*SHORT[:1])) == []
+    assert stages_with_rows(rows_of(*SHORT[:2])) == []  # half a pair
+    assert stages_with_rows(rows_of(*MIDDLE[:2])) == []  # no floor
     assert [s.steps for s in stages_with_rows(rows_of(*SHORT, *MIDDLE), "mid", least=2)] == [3000]
     assert decisive(rows_of(*SHORT, *MIDDLE)).steps == 3000
-    assert decisive(rows_of(*SHORT[:2], *MIDDLE)).steps == 8000
+    assert decisive(rows_of(*SHORT[:3], *MIDDLE)).steps == 8000
     with pytest.raises(ValueError, match="no pair of size 'mid' has been measured"):
         decisive(rows_of(*MINI))
 

@@ -163,6 +163,12 @@ def test_figures_show_what_they_are_given():
     axes = report_quality.plot_differences(table).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["(main) b over a", "(a) one seed"]
     assert list(axes.lines[-1].get_xdata()) == [pytest.approx(1.002)]
+    axes = report_quality.plot_gaps(table.assign(stage=["mini", "mid"]), claimed=(0.02, 0.31)).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["mini", "mid"]
+    (segments,) = [c.get_segments() for c in axes.collections if len(c.get_segments()) == 2][-1:]
+    assert [segment[:, 1].tolist() for segment in segments] == [
+        pytest.approx(ends) for ends in table[["seeds_low", "seeds_high"]].to_numpy().tolist()
+    ]
     gains = pd.DataFrame({"set": ["Set5"] * 2, "image": ["x", "y"], "gain": [0.2, -0.1]})
     assert [patch.get_height() for patch in report_quality.plot_image_gains(gains).axes[0].patches] == [
         -0.1,

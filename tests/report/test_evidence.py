@@ -10,11 +10,13 @@ import pytest
 from scipy import stats
 
 from taylorir.report.evidence import (
+    detectable_in_words,
     estimate,
     exclusions,
     exclusions_in_words,
     interval_in_words,
     judge,
+    needed_in_words,
     seeds_needed,
 )
 
@@ -145,3 +147,14 @@ def test_words_say_when_there_is_no_interval_and_when_seeds_are_missing():
     row["low"] = np.nan
     assert interval_in_words(row) == "no interval, there being one seed"
     assert exclusions_in_words(row, (0.31,)) == ["not excluded, there being one seed"]
+
+
+def test_words_for_what_could_be_found_and_what_it_would_take():
+    row = pd.Series({"detectable": 0.104})
+    assert detectable_in_words(row) == "0.10 dB"
+    assert detectable_in_words(row * np.nan) == "a size that one seed cannot tell"
+    pairs = np.array([[0.1, 0.3], [0.2, 0.4]])  # means 0.15 and 0.35, of standard deviation 0.1 sqrt(2)
+    needed = seeds_needed(pairs, 0.1)
+    expected = f"about {needed} pairs of such trainings, {1.5 * needed:.0f} hours of one core"
+    assert needed_in_words(pairs, 0.1, 1.5) == expected
+    assert needed_in_words(pairs[:, :1], 0.1, 1.5) == "one seed cannot tell"

@@ -32,6 +32,8 @@ COLUMNS = ("file", "line", "kind", "before", "after", "outcome", "tests", "secon
 #: A function: its file, qualified name and first line.
 Key = tuple[str, str, int]
 
+_reports: list[pytest.TestReport] = []
+
 SURVIVED, KILLED, CUT_OFF, NOT_FOUND, HARNESS = range(5)
 OUTCOMES = {
     SURVIVED: "survived",
@@ -107,10 +109,15 @@ def _run_once(session: pytest.Session, files: set[str]) -> tuple[dict[Key, set[i
 
 
 def _passes(session: pytest.Session, number: int, following: int) -> bool:
-    runner = session.config.pluginmanager.getplugin("runner")
-    following_item = session.items[following % len(session.items)]
-    reports = runner.runtestprotocol(session.items[number], log=False, nextitem=following_item)
-    return all(report.passed or (report.when == "call" and report.skipped) for report in reports)
+    _reports.clear()
+    item, next_item = session.items[number], session.items[following % len(session.items)]
+    session.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
+    return all(report.passed or (report.when == "call" and report.skipped) for report in _reports)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what a test reports, for ``_passes``."""
+    _reports.append(report)
 
 
 def _row(

@@ -11,6 +11,7 @@ import ast
 import csv
 import gc
 import os
+import pickle
 import random
 import resource
 import signal
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from taylorir.rows.measured import provenance
 from tests.mutation.mutants import Mutant, mutants, mutated, outer_functions
@@ -57,12 +59,15 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     """Take the place of pytest's own loop."""
     option = session.config.option
     sources = {os.path.abspath(file): Path(file).read_text() for file in option.mutate}
-    callers, seconds = _run_once(session, set(sources))
+    rows_file = Path(option.mutation_rows)
+    known = rows_file.with_suffix(".calls")  # so that a run that was interrupted goes on
+    if not known.exists():
+        known.write_bytes(pickle.dumps(_run_once(session, set(sources))))
+    callers, seconds = pickle.loads(known.read_bytes())
     drawn = [(file, mutant) for file, source in sources.items() for mutant in mutants(source)]
     random.Random(option.mutation_seed).shuffle(drawn)
     print(f"\n{len(drawn)} mutants, {option.mutants} are taken", file=sys.__stderr__)
 
-    rows_file = Path(option.mutation_rows)
     rows = list(csv.DictReader(rows_file.open())) if rows_file.exists() else []
     for file, mutant in drawn[len(rows) : option.mutants]:
         row = _row(session, file, sources[file], mutant, callers, seconds, option.mutation_limit)
@@ -209,7 +214,7 @@ def _outcome(
             code = _in_child(session, tests, changed, seconds, limit)
         finally:
             os._exit(code)
-    give_up = time.monotonic() + 15 * limit
+    give_up = time.monotonic() + 8 * limit
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -230,6 +235,8 @@ def _in_child(
     limit: float,
 ) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (int(2 * limit), int(2 * limit) + 5))  # for loops without an end
+    torch.set_num_threads(1)
+    torch.set_num_threads = lambda number: None  # the parent's threads are not in this process
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -92,8 +92,10 @@ def remove_old_checkpoints(folder: Path, step: int, *, keep: int) -> None:
     files, newest = checkpoint_files(folder), f"step_{step:08d}.safetensors"
     later = [file for file in files if file.name > newest]
     for old in [*files[: max(len(files) - len(later) - keep, 0)], *later]:
-        old.with_suffix(".json").unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+        old.with_suffix(".json").unlink()
+    for tensors in folder.glob("step_*.safetensors"):
+        if not tensors.with_suffix(".json").exists():  # also of a removal that was cut short
+            tensors.unlink()
 
 
 def save_weights(path: Path, model: nn.Module, record: dict) -> Path:

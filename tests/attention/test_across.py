@@ -91,6 +91,9 @@ def test_the_cheaper_form_is_by_the_harmonic_mean():
     for keys, expected in ((20, taylor_efficient), (18, blocked_direct)):  # 12.9
         given = q.float(), k[:, :, :keys].float(), v[:, :, :keys].float()
         assert torch.equal(taylor_attention(*given, backend="torch"), expected(*given, backend="torch"))
+        without_batch = [x[0] for x in given]
+        found = taylor_attention(*without_batch, backend="torch")
+        assert torch.equal(found, expected(*without_batch, backend="torch"))
 
 
 def test_wrong_regions_and_keys():

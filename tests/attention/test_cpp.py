@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention, taylor_direct, taylor_efficient
+from taylorir.attention import (
+    CROSSOVERS,
+    build as ahead,
+    crossover_flops,
+    taylor_attention,
+    taylor_direct,
+    taylor_efficient,
+)
 from taylorir.attention.kernels import cpp_operator, forms as chosen
 from taylorir.attention.kernels.forms import measured_crossover
 
@@ -133,6 +140,19 @@ def test_a_build_that_was_killed_is_made_anew(tmp_path, monkeypatch, caplog):
     assert [record.message.split(",")[0] for record in caplog.records] == [
         "building the C++ kernels of attention"
     ] * 2
+
+
+def test_building_ahead_says_where_or_why_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ahead, "build", lambda verbose: tmp_path / "kernels.so")
+    ahead.main()
+    assert capsys.readouterr().out == f"{tmp_path / 'kernels.so'}\n"
+
+    def fails(verbose):
+        raise RuntimeError("no compiler\nc++: not found")
+
+    monkeypatch.setattr(ahead, "build", fails)
+    with pytest.raises(SystemExit, match=r"^taylorir: error: no compiler \(--verbose shows all\)$"):
+        ahead.main()
 
 
 def test_the_crossover_is_read_from_a_table(tmp_path, monkeypatch):

@@ -30,7 +30,6 @@ import torch
 from taylorir.rows.measured import provenance
 from tests.mutation.mutants import Mutant, mutants, mutated, outer_functions
 
-COLUMNS = ("file", "line", "kind", "before", "after", "outcome", "tests", "seconds")
 #: A function: its file, qualified name and first line.
 Key = tuple[str, str, int]
 
@@ -69,8 +68,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     print(f"\n{len(drawn)} mutants, {option.mutants} are taken", file=sys.__stderr__)
 
     rows = list(csv.DictReader(rows_file.open())) if rows_file.exists() else []
-    for file, mutant in drawn[len(rows) : option.mutants]:
-        row = _row(session, file, sources[file], mutant, callers, seconds, option.mutation_limit)
+    done = {int(row["draw"]) for row in rows}
+    for draw, (file, mutant) in enumerate(drawn[: option.mutants]):
+        if draw in done:
+            continue
+        row = {"draw": draw}
+        row |= _row(session, file, sources[file], mutant, callers, seconds, option.mutation_limit)
         row |= provenance(seed=option.mutation_seed)
         new = not rows_file.exists()
         with rows_file.open("a", newline="") as out:

@@ -59,6 +59,10 @@ def test_the_last_ones_are_kept_and_a_discarded_future_is_not(tmp_path):
     assert steps_of(tmp_path) == [2, 3]
     save_steps(tmp_path, 4, 5, keep=5)
     assert steps_of(tmp_path) == [2, 3, 4, 5]
+    (tmp_path / "step_00000002.json").unlink()  # as where the removal of it was cut short
+    (tmp_path / "step_00000003.safetensors").unlink()
+    save_steps(tmp_path, 6, keep=2)
+    assert steps_of(tmp_path) == [5, 6] and len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -66,6 +67,18 @@ def test_exportable_network_is_the_network(name):
         lr = torch.rand(2, model.config.in_chans, *size, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             torch.testing.assert_close(exportable(lr), model(lr), **TOLERANCE)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 17])
+def test_sides_are_padded_by_reflecting_again_and_again(length):
+    padded = np.pad(np.arange(length), (0, -length % 8), mode="reflect" if length > 1 else "edge")
+    assert export._reflected(length, 8).tolist() == padded.tolist()
+
+
+def test_what_is_exported_holds_the_parameters_and_nothing_beside():
+    model = network(attention="taylor", window_size=12)
+    names = {name.removeprefix("network.") for name in export.ExportableNetwork(model).state_dict()}
+    assert {name.replace(".attn.attention.", ".attn.") for name in names} == set(model.state_dict())
 
 
 def test_attention_takes_part():

@@ -19,6 +19,7 @@ from .gallery import (
     pick_both_ways as pick_both_ways,
     rank_crops as rank_crops,
 )
+from .ladder import CALIBRATION as CALIBRATION
 from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
 from .protocol_mid import MID_COMPARISONS as MID_COMPARISONS, RATES as RATES

@@ -11,6 +11,8 @@ from taylorir.experiments.dat_light import ROWS, load_dat_light, measure
 from taylorir.experiments.run import Places
 from taylorir.images.io import write_image
 from taylorir.networks.variants import build_model
+from taylorir.report.protocol import compare_with_published
+from taylorir.rows.committed import read_rows
 from taylorir.rows.measured import PROVENANCE_COLUMNS
 from tests.pictures import noise
 
@@ -49,3 +51,14 @@ def test_what_is_missing_is_named(monkeypatch):
         )
         with pytest.raises(ModuleNotFoundError, match=f"pip install {package}"):
             load_dat_light(2)
+
+
+def test_the_released_networks_give_their_published_digits():
+    rows = read_rows(ROWS)
+    cells = compare_with_published(
+        rows[rows["run"].str.fullmatch(r"dat_light_x\d")], read_rows("published.csv"), "DAT-light"
+    )
+    assert len(cells) >= 4 and set(cells["upscale"]) == {2, 3, 4}
+    assert cells["psnr_difference"].abs().max() <= 0.01
+    assert cells["ssim_difference"].abs().max() <= 0.0002
+    assert (cells["images"] == cells["set"].map({"Set5": 5, "Set14": 14, "BSD100": 100})).all()

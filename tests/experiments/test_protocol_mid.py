@@ -49,10 +49,10 @@ def test_every_branch_may_be_taken_from_its_trunk_which_comes_first():
 
 
 def test_rates_are_tried_for_both_kinds_before_the_main_runs_and_on_no_benchmark_set():
-    tried = RUNS[: 4 * len(RATES)]
+    tried = RUNS[: 2 * len(ARMS) * len(RATES)]
     assert {run.experiments for run in tried} == {("rates",)} and not any(run.measured for run in tried)
-    pairs = {(run.config.learning_rate, run.config.model.attention) for run in tried if run.branched_from}
-    assert pairs == {(rate, attention) for rate in RATES for attention in ("softmax", "taylor")}
+    pairs = {(run.config.learning_rate, run.config.model) for run in tried if run.branched_from}
+    assert pairs == {(rate, model) for rate in RATES for model in ARMS.values()}
 
 
 def test_parents_come_first_and_are_of_the_same_seed():

@@ -95,7 +95,8 @@ def stage_rows(name: str, height: int = 48, width: int = 48, **overrides: object
     """The stages of a network in the order in which an image passes them, found by running it.
 
     Columns: level ("network", "RSTB", "block", "attention"; below the first it is the last one of its kind),
-    stage (name in the state dict), kind (class), parameters, shape (of the output).
+    stage (name in the state dict), kind (class), parameters, shape (of the output). Within the attention,
+    "attend" is what happens between its two linear layers: heads x tokens x channels of one window.
     """
     with torch.device("meta"):
         model = build_model(name, **overrides).eval()
@@ -113,7 +114,15 @@ def stage_rows(name: str, height: int = 48, width: int = 48, **overrides: object
         model(image)
     for handle in handles:
         handle.remove()
-    frame = pd.DataFrame(rows)
+    attend = {
+        "level": "attention",
+        "stage": "attend",
+        "kind": type(block.attn).__name__,
+        "parameters": sum(value.numel() for value in block.attn.parameters(recurse=False)),
+        "shape": f"{block.attn.num_heads} x {block.attn.window_size**2} x {block.attn.head_dim}",
+    }
+    before = next(i for i, row in enumerate(rows) if (row["level"], row["stage"]) == ("attention", "proj"))
+    frame = pd.DataFrame([*rows[:before], attend, *rows[before:]])
     frame["level"] = pd.Categorical(frame["level"], categories=list(levels), ordered=True)
     return frame.sort_values("level", kind="stable", ignore_index=True)
 

@@ -74,7 +74,12 @@ def _arrow(axes: Axes, start: tuple[float, float], stop: tuple[float, float], st
 
 
 def _short(kind: str) -> str:
-    return {"TaylorWindowAttention": "TaylorShift", "SwinTransformerBlock": "Swin block"}.get(kind, kind)
+    names = {
+        "TaylorWindowAttention": "TaylorShift",
+        "WindowAttention": "softmax",
+        "SwinTransformerBlock": "Swin block",
+    }
+    return names.get(kind, kind)
 
 
 def beside_published(rows: pd.DataFrame, published: pd.DataFrame, quantity: str) -> pd.DataFrame:

@@ -62,6 +62,11 @@ def test_stages_are_those_that_an_image_passes():
     total = sum(parameter.numel() for parameter in build_model("taylorswinir_tiny_x2").parameters())
     assert network["parameters"].sum() == total
     assert stages[stages["level"] == "block"]["stage"].tolist() == ["norm1", "attn", "norm2", "mlp"]
+    attention = stages[stages["level"] == "attention"]
+    assert attention["stage"].tolist() == ["qkv", "attend", "proj"]
+    assert attention["kind"].tolist() == ["Linear", "TaylorWindowAttention", "Linear"]
+    assert attention["parameters"].tolist() == [24 * 72 + 72, 3, 24 * 24 + 24]  # a temperature per head
+    assert attention["shape"].iloc[1] == "3 x 256 x 8"  # heads, tokens of a window, channels
     figure = plot_architecture(stages)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert len(texts) == len(stages)

@@ -1,4 +1,4 @@
-"""``{source-lines} taylorir/attention/reference.py``: lines of the package, wherever the book is built from."""
+"""``{source-lines} taylorir/room/module.py``: lines of the package, wherever the book is built from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 # make book   environment, notebooks at preset "cpu", the book at _build/html/index.html
+# make pdf    the same, with all pages as one PDF beside them, for which it needs Chromium
 # make test   all tests; the book's tests read a book that is built in a minute at preset "smoke"
 # make smoke | lab | picture
 # make clean        removes what was left half-done and what the tools keep for speed; what is finished stays
@@ -25,10 +26,13 @@ WANTED := $(if $(filter file,$(origin PYTHON)),$(FOUND),$(shell $(PYTHON) -c '$(
 USABLE := $(and $(wildcard $(INSTALLED)),$(filter $(WANTED),$(FOUND)))
 
 .DEFAULT_GOAL := book
-.PHONY: book smoke test lab picture clean clean-book distclean $(if $(USABLE),,$(INSTALLED))
+.PHONY: book pdf smoke test lab picture clean clean-book distclean $(if $(USABLE),,$(INSTALLED))
 
 book: $(INSTALLED)
 	@$(SNAKEMAKE) --config preset=$(PRESET) "parameters=$$PARAMETERS"
+
+pdf: $(INSTALLED)
+	@$(SNAKEMAKE) --config preset=$(PRESET) pdf=true "parameters=$$PARAMETERS"
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config preset=smoke "parameters=$$PARAMETERS"

@@ -2,6 +2,7 @@
 #
 #   snakemake -j2                                          the book at preset "cpu", into _build/html
 #   snakemake -j2 --config preset=smoke                    the same in a minute, into _build/smoke/html
+#   snakemake -j2 --config pdf=true                        with all pages as one PDF beside them; needs Chromium
 #   snakemake -j2 --config 'parameters={04_training: {seed: 1}}'
 #   snakemake -j20 --executor slurm --config preset=paper  on a cluster (pip install snakemake-executor-plugin-slurm)
 #
@@ -19,8 +20,8 @@ from taylorir.pipeline import MINUTES, end_with_parent, inputs_of, only_build, p
 
 PRESET = config.get("preset", "cpu")
 try:
-    if unknown := set(config) - {"preset", "parameters"}:
-        raise ValueError(f"unknown config key {', '.join(sorted(unknown))}; known: preset, parameters")
+    if unknown := set(config) - {"preset", "parameters", "pdf"}:
+        raise ValueError(f"unknown config key {', '.join(sorted(unknown))}; known: preset, parameters, pdf")
     PARAMETERS = parameters_by_notebook(config.get("parameters"), PRESET, Path("notebooks"))
     if workflow.is_main_process:
         BUILD_LOCK = only_build()
@@ -43,6 +44,8 @@ BUILD = "_build" if PRESET == "cpu" else f"_build/{PRESET}"
 SOURCE = "book" if PRESET == "cpu" else f"{BUILD}/source"
 PAGES = [str(p) for p in sorted(Path("book").rglob("*")) if p.is_file() and not {"_executed", "__pycache__"} & set(p.parts)]
 PACKAGE = [str(path) for path in sorted(Path("taylorir").rglob("*")) if path.suffix in (".py", ".pyi")]
+
+PDF = f"{BUILD}/taylorir.pdf" if config.get("pdf") else []
 
 # Every job ends with the process that runs it, even if that is killed.
 PYTHON = sys.executable
@@ -80,11 +83,20 @@ rule notebook:
 
 rule book:
     input:
-        PAGES,
-        PACKAGE,
-        "_config.yml",
-        expand(f"{SOURCE}/_executed/{{name}}.ipynb", name=NOTEBOOKS),
+        pages=[*PAGES, *PACKAGE, "_config.yml", *expand(f"{SOURCE}/_executed/{{name}}.ipynb", name=NOTEBOOKS)],
+        pdf=PDF,
     output:
         f"{BUILD}/html/index.html",
+    params:
+        pdf=["--pdf", PDF] if PDF else [],
     shell:
-        "exec {PYTHON:q} -m taylorir.pipeline.book {SOURCE} {BUILD} --parent {PARENT}"
+        "exec {PYTHON:q} -m taylorir.pipeline.book {SOURCE} {BUILD} --parent {PARENT} {params.pdf:q}"
+
+
+rule pdf:
+    input:
+        rules.book.input.pages,
+    output:
+        f"{BUILD}/taylorir.pdf",
+    shell:
+        "exec {PYTHON:q} -m taylorir.pipeline.pdf {SOURCE} {output:q} --parent {PARENT}"

@@ -19,10 +19,12 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from taylorir.pipeline.book import PDF_VARIABLE
+
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
 CHAPTERS = "_executed/"
 PDF = "taylorir.pdf"
-"""Of all pages; ``taylorir.pipeline.pdf`` leaves it beside the executed notebooks."""
+"""Of all pages, in the book; ``taylorir.pipeline.book --pdf`` says where it was made."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Doors(SphinxDirective):
         source = (
             f"<{address}>" if address else "the folder that this book was built in; its address is not set"
         )
-        pdf = f"[{PDF}](#pdf)" if _pdf(self.env.srcdir).is_file() else "`make pdf` builds it"
+        pdf = f"[{PDF}](#pdf)" if _pdf() else "`make pdf` builds it"
         lines = [
             f"* **Repository**: {source}",
             f"* **Licence**: [{citation['license']}](https://spdx.org/licenses/{citation['license']}.html)",
@@ -118,16 +120,16 @@ def _add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any],
 
 def _add_footer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     licence = yaml.safe_load(CITATION.read_text(encoding="utf-8"))["license"]
-    target = context["pathto"]("build_on") if "build_on" in app.env.found_docs else ""
-    if target:
+    if "build_on" in app.env.found_docs:
+        target = "" if page == "build_on" else context["pathto"]("build_on")
         text = f"{licence} · repository, how to cite, PDF, and recipes to build on this"
         context["theme_extra_footer"] = f'<a href="{target}#open-download-cite">{text}</a>'
 
 
-def _pdf(source: str | os.PathLike[str]) -> Path:
-    return Path(source, CHAPTERS, PDF)
+def _pdf() -> Path | None:
+    return Path(os.environ[PDF_VARIABLE]) if os.environ.get(PDF_VARIABLE) else None
 
 
 def _copy_pdf(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html" and _pdf(app.srcdir).is_file():
-        shutil.copyfile(_pdf(app.srcdir), Path(app.outdir, PDF))
+    if error is None and app.builder.name == "html" and (pdf := _pdf()):
+        shutil.copyfile(pdf, Path(app.outdir, PDF))

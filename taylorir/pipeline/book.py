@@ -16,14 +16,17 @@ from taylorir.pipeline.build import end_with_parent
 
 PAGES = Path("book")
 EXECUTED = "_executed"
+PDF_VARIABLE = "TAYLORIR_PDF"
+"""By which the extension ``doors`` knows the PDF."""
 
 
-def build_book(source: Path, build: Path) -> Path:
+def build_book(source: Path, build: Path, pdf: Path | None = None) -> Path:
     """Build ``source`` strictly (every warning is an error), and move it to ``build/html`` when it is whole.
 
     Args:
         source: ``book`` itself, or a folder of executed notebooks that the pages of ``book`` are copied to.
         build: where the book goes.
+        pdf: all pages as one, which the book then holds and links.
 
     Returns:
         The first page.
@@ -35,8 +38,8 @@ def build_book(source: Path, build: Path) -> Path:
 
     part = build / ".part"
     shutil.rmtree(part, ignore_errors=True)
-    if source.resolve() != PAGES.resolve():
-        _copy_pages(source)
+    copy_pages(source)
+    os.environ[PDF_VARIABLE] = str(pdf.resolve()) if pdf else ""
     options = ["--config", "_config.yml", "--path-output", str(part), "--all", "-W", "-n", "--keep-going"]
     jupyter_book(["build", str(source), *options], standalone_mode=False)
     shutil.rmtree(build / "html", ignore_errors=True)
@@ -45,8 +48,10 @@ def build_book(source: Path, build: Path) -> Path:
     return build / "html" / "index.html"
 
 
-def _copy_pages(source: Path) -> None:
-    """Make a folder hold the pages as they are now, and nothing else but its executed notebooks."""
+def copy_pages(source: Path) -> None:
+    """Make a folder hold the pages as they are now, and nothing else but what is executed; ``book`` does."""
+    if source.resolve() == PAGES.resolve():
+        return
     for path in source.iterdir():
         if path.name != EXECUTED:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -61,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("build", type=Path)
     parser.add_argument("--parent", type=int, help="end with the process of this number, which started this")
+    parser.add_argument("--pdf", type=Path, help="all pages as one PDF, to be linked")
     options = parser.parse_args(arguments)
     if options.parent is not None:
         end_with_parent(options.parent, lambda: os._exit(1))
-    print(f"The book: {build_book(options.source, options.build)}")
+    print(f"The book: {build_book(options.source, options.build, options.pdf)}")
 
 
 if __name__ == "__main__":

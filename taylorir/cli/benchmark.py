@@ -38,7 +38,10 @@ Modes = Annotated[list[str] | None, typer.Option("--mode", help="May be repeated
 def time_networks(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Variants to time. Default: swinir_s_x2 and taylorswinir_s_x2."),
+        typer.Argument(
+            help="Variants to time, or files and folders of networks of any kind. "
+            "Default: swinir_s_x2 and taylorswinir_s_x2."
+        ),
     ] = None,
     lr_size: Annotated[
         list[int] | None, typer.Option(min=1, help="Side of the LR image; may be repeated.")
@@ -63,7 +66,8 @@ def time_networks(
 ) -> None:
     """Time networks on square images, in turns: median with the 20% and 80% quantiles."""
     from taylorir.cost import NETWORK_METHODS, TimedNetwork, network_rows
-    from taylorir.networks import build_model
+    from taylorir.evaluation import window_pixels
+    from taylorir.networks import VARIANTS, build_model, load_network
 
     _writable(out)
     for name in method or ():
@@ -71,6 +75,12 @@ def time_networks(
             raise ValueError(f"--method must be one of {', '.join(NETWORK_METHODS)}, not {name!r}")
     networks = []
     for name in models or ["swinir_s_x2", "taylorswinir_s_x2"]:
+        if name not in VARIANTS:
+            if method or window_size:
+                raise ValueError(f"--method and --window-size are of variants, {name} is none")
+            network = load_network(name)
+            networks.append(TimedNetwork("as it is", Path(name).stem, window_pixels(network), model=network))
+            continue
         for window in window_size or [build_model(name).config.window_size]:
             if method is None:
                 networks.append(TimedNetwork(name, name, window))
@@ -88,6 +98,30 @@ def time_networks(
         dtype=_dtype(dtype),
     )
     shown = ("variant", "method", "window_size", "mode", "lr_size", "latency_ms", "cpu_ms", "status")
+    _finish(rows, shown, out, quiet)
+
+
+@benchmark_app.command("network")
+def network_cost(
+    models: Annotated[
+        list[str], typer.Argument(help="Variants, names of weights, or files and folders of any network.")
+    ],
+    lr_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Side of the LR image; may be repeated. Default: 96.")
+    ] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="infer (default) or train; may be repeated.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images.")] = 1,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Parameters, operations and peak memory of any network, counted without running it; needs no GPU."""
+    from taylorir.cost import cost_rows
+    from taylorir.networks import VARIANTS, build_model, load_network
+
+    _writable(out)
+    networks = {name: build_model(name) if name in VARIANTS else load_network(name) for name in models}
+    rows = cost_rows(networks, lr_size or [96], mode or ["infer"], batch=batch)
+    shown = ("model", "upscale", "parameters", "lr_size", "mode", "batch", "gflops", "peak_memory_mib")
     _finish(rows, shown, out, quiet)
 
 

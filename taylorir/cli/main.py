@@ -18,7 +18,7 @@ from taylorir.rows import is_out_of_memory
 if TYPE_CHECKING:
     from torch import nn
 
-UPSCALES = (2, 3, 4, 8)
+UPSCALES = (1, 2, 3, 4, 8)
 DEFAULT_UPSCALE = 2  # of bicubic, and where no model is named
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ app.add_typer(data_app, name="data")
 
 Upscale = Annotated[
     int | None,
-    typer.Option(help="Factor: 2, 3, 4 or 8. Default: the model's own; 2 for bicubic or without a model."),
+    typer.Option(help="Factor: 1, 2, 3, 4 or 8. Default: the model's own; 2 for bicubic or without a model."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Tile = Annotated[str, typer.Option(help='LR pixels a side, "auto" (from the memory), or "none".')]
@@ -57,6 +57,13 @@ Precision = Annotated[
     str, typer.Option(help="float32, bfloat16 or float16; auto is bfloat16 on a GPU, float32 on a CPU.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Degradation = Annotated[
+    str,
+    typer.Option(
+        help="What is done to the LR images: noise<grey levels>, jpeg<quality>, blur<pixels>, joined with +; "
+        "networks that enlarge nothing undo it."
+    ),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -124,6 +131,7 @@ def evaluate(
     overlap: Overlap = None,
     memory: Memory = None,
     self_ensemble: Ensemble = False,
+    degradation: Degradation = "none",
     padding: Annotated[str, typer.Option(help="reflect, or flip as in SwinIR's test script.")] = "reflect",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "auto",
@@ -133,8 +141,9 @@ def evaluate(
     """PSNR and SSIM of a model by the protocol of the field (luma, border shaved, MATLAB bicubic)."""
     import pandas as pd
 
+    from taylorir.convert import load_any
     from taylorir.datasets import image_files
-    from taylorir.evaluation import check_writable, evaluate as measure, load_model
+    from taylorir.evaluation import check_writable, evaluate as measure
     from taylorir.rows import write_atomic
 
     _check_upscale(upscale)
@@ -145,7 +154,7 @@ def evaluate(
         if out.suffix != ".csv":
             raise ValueError(f"--out must be a .csv file, not {out}")
         check_writable(out)
-    network = load_model(model, device=usable_device(device))
+    network = load_any(model, device=usable_device(device))
     upscale = _factor(network, upscale)
     frames = []
     for name in names:
@@ -155,6 +164,7 @@ def evaluate(
             upscale,
             data_root=data_root,
             name=model if "/" not in model else Path(model).stem,
+            degradation=degradation,
             tile=_tile(tile),
             overlap=overlap,
             memory=memory,
@@ -182,6 +192,9 @@ def upscale(
         str | None,
         typer.Option(help="As in evaluate. Default: the best weights in data/weights for the factor."),
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="denoise or jpeg: take the weights for that, which enlarge nothing.")
+    ] = "",
     tile: Tile = "auto",
     overlap: Overlap = None,
     memory: Memory = None,
@@ -198,10 +211,10 @@ def upscale(
     at the end, and exits with 1.
     """
     _check_upscale(upscale)
+    from taylorir.convert import load_any
     from taylorir.evaluation import (
         check_source,
         check_target,
-        load_model,
         parse_memory,
         peak_resident_memory,
         upscale_file,
@@ -219,8 +232,10 @@ def upscale(
         picture_size(source)
         check_target(source, target)
     where = usable_device(device)
-    name = model or default_model(upscale or DEFAULT_UPSCALE)
-    network = load_model(name, device=where)
+    if model and task:
+        raise ValueError("give either --model or --task")
+    name = model or default_model(upscale or DEFAULT_UPSCALE, task)
+    network = load_any(name, device=where)
     upscale = _factor(network, upscale)
     if precision == "auto":
         precision = "bfloat16" if where.startswith("cuda") else "float32"
@@ -343,9 +358,12 @@ def export(
 ) -> None:
     """Write a network for other runtimes, with free height and width; it pads and crops by itself."""
     from taylorir.evaluation import check_writable
-    from taylorir.networks import TOLERANCE, export_network, exported_difference, load_network
+    from taylorir.networks import TOLERANCE, SwinIR, export_network, exported_difference, load_network
 
     network = load_network(model)
+    if not isinstance(network, SwinIR):
+        kind = network.config.architecture
+        raise ValueError(f"only SwinIR and TaylorSwinIR can be exported; {model} is of {kind}")
     check_writable(target)
     export_network(network, target)
     typer.echo(f"{model} -> {target} ({target.stat().st_size / 2**20:.1f} MiB)")
@@ -360,7 +378,7 @@ def export(
 
 def _check_upscale(upscale: int | None) -> None:
     if upscale not in (None, *UPSCALES):
-        raise ValueError(f"--upscale must be 2, 3, 4 or 8, not {upscale}")
+        raise ValueError(f"--upscale must be 1, 2, 3, 4 or 8, not {upscale}")
 
 
 def _factor(network: nn.Module | str, asked: int | None) -> int:

@@ -5,4 +5,5 @@ from .calibration import (
     converted_layers as converted_layers,
 )
 from .conversion import taylorize as taylorize
+from .folders import load_any as load_any
 from .operator import TaylorAttention as TaylorAttention

@@ -10,7 +10,7 @@ from torch import nn
 from taylorir.convert.adapted import Adapted, adapted
 from taylorir.convert.operator import TaylorAttention
 from taylorir.convert.table import ADAPTERS, adapter_of
-from taylorir.networks import SwinIR, WindowAttention, taylorize as taylorize_swinir
+from taylorir.networks import CONVERTED, SwinIR, WindowAttention, taylorize as taylorize_swinir
 
 
 def taylorize(
@@ -72,6 +72,7 @@ def taylorize(
         for name in sites - kept:
             if any(_is_within(name, host) for host in hosts):
                 raise ValueError(f"{name} cannot take a new window, as its block keeps softmax beside it")
+    _note(model, keep, temperature=temperature, centre_keys=centre_keys, window_size=window_size)
     made = {}
     for name, module in found.items():
         if name in hosts:
@@ -95,6 +96,19 @@ def _exchanged(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
         for name, child in module._modules.items():
             module._modules[name] = made.get(child, child)
     return model
+
+
+def _note(model: nn.Module, keep: Sequence[str], **settings: object) -> None:
+    """Write into the configuration of a network of transformers how it is converted: it is saved with it.
+
+    What is kept has the windows that there were before, so they are noted too.
+    """
+    for name, module in model.named_modules():
+        if hasattr(module, "save_pretrained"):
+            settings["keep"] = [site.removeprefix(f"{name}.") if name else site for site in keep]
+            settings["built_with_window"] = getattr(module.config, "window_size", None)
+            setattr(module.config, CONVERTED, settings)
+            return
 
 
 def _is_within(name: str, outer: str) -> bool:

@@ -24,6 +24,7 @@ from .memory_rows import (
     memory_table as memory_table,
     with_savings as with_savings,
 )
+from .network_flops import cost_rows as cost_rows, flops_of as flops_of
 from .network_memory import memory_of as memory_of
 from .runtime import (
     RUNTIME_MODES as RUNTIME_MODES,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from taylorir.attention.kernels.segments import executing
 from taylorir.cost.allocations import cuda_attention_kernels
 from taylorir.cost.memory import MODES, MemoryPeak, bytes_of, record_step
 from taylorir.cost.tracing import KnownRegions
-from taylorir.networks import SwinIR, kept_apart
+from taylorir.networks import SwinIR, image_channels, kept_apart
 
 
 def memory_of(
@@ -22,8 +23,8 @@ def memory_of(
     """Peak memory of one step: exact bytes of tensors, without running the network or changing it.
 
     Args:
-        model: any network from ``[B, 3, H, W]`` to ``[B, 3, sH, sW]``, on any device. What it computes must
-            not depend on the values that it sees.
+        model: any network from ``[B, C, H, W]`` to ``[B, C, sH, sW]``, on any device, C being 3 or
+            ``model.config.in_chans``. What it computes must not depend on the values that it sees.
         lr_size: side of the LR image.
         mode: "train" (forward, L1 loss, backward, Adam over all parameters) or "infer".
         batch: images.
@@ -34,18 +35,25 @@ def memory_of(
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with FakeCopyMode(fake):
-        model = copy.deepcopy(model)
     kernels = cuda_attention_kernels() if cuda_kernels else nullcontext()
-    with fake, kernels, _regions(model, lr_size, batch):
-        weight = next(model.parameters(), torch.zeros(()))
-        lr = torch.rand(batch, 3, lr_size, lr_size, dtype=weight.dtype, device=weight.device)
+    with without_contents(model, lr_size, batch) as (model, lr), kernels:
         with kept_apart(), torch.no_grad():  # for the size, and for what PyTorch imports on first use
             hr = torch.rand_like(model(lr))
         with kept_apart():
             trace = record_step(model, lr, hr if mode == "train" else None, quick=True)
     return trace.peak(bytes_of(model.parameters()), bytes_of(model.buffers()))
+
+
+@contextmanager
+def without_contents(model: nn.Module, lr_size: int, batch: int) -> Iterator[tuple[nn.Module, Tensor]]:
+    """A copy of a network and an LR image for it whose tensors have shapes, and no values, in the block."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(fake):
+        model = copy.deepcopy(model)
+    with fake, _regions(model, lr_size, batch):
+        weight = next(model.parameters(), torch.zeros(()))
+        shape = (batch, image_channels(model), lr_size, lr_size)
+        yield model, torch.rand(shape, dtype=weight.dtype, device=weight.device)
 
 
 def _regions(model: nn.Module, lr_size: int, batch: int) -> AbstractContextManager:

@@ -19,7 +19,7 @@ from torch.nn.functional import l1_loss, pad, scaled_dot_product_attention
 
 from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
 from taylorir.cost.timing import Timing, time_calls
-from taylorir.networks import build_model, taylor_efficient_published
+from taylorir.networks import build_model, image_channels, taylor_efficient_published
 from taylorir.rows import provenance
 
 #: What is timed: the forward pass, or forward and backward.
@@ -224,12 +224,16 @@ def _attention_call(
 
 @dataclass(frozen=True)
 class TimedNetwork:
-    """A network to be timed: the variant and its overrides, under the name that tables show."""
+    """A network to be timed: the variant and its overrides, under the name that tables show.
+
+    Where there is a ``model``, it is that network, of any kind, and ``variant`` is what to call it.
+    """
 
     method: str
     variant: str
     window_size: int
     overrides: tuple[tuple[str, object], ...] = ()
+    model: torch.nn.Module | None = None
 
 
 def network_rows(
@@ -263,13 +267,16 @@ def network_rows(
     models = []
     for network in networks:
         torch.manual_seed(seed)
-        model = build_model(network.variant, window_size=network.window_size, **dict(network.overrides))
+        model = network.model or build_model(
+            network.variant, window_size=network.window_size, **dict(network.overrides)
+        )
         models.append(model.to(device=device, dtype=dtype))
     rows = []
     for size in lr_sizes:
         for mode in modes:
             calls = [
-                _network_call(model, mode, (batch, 3, size, size), device, dtype, seed) for model in models
+                _network_call(model, mode, (batch, image_channels(model), size, size), device, dtype, seed)
+                for model in models
             ]
             timings = time_calls(
                 calls, device=device, seconds=seconds, min_repeats=min_repeats, longest=longest
@@ -296,7 +303,7 @@ def _network_call(
         lr = torch.rand(shape, generator=generator, device=device, dtype=dtype)
         model.train(mode == "train")
         scale = model.config.upscale
-        hr = torch.zeros(shape[0], 3, shape[2] * scale, shape[3] * scale, device=device, dtype=dtype)
+        hr = torch.zeros(*shape[:2], shape[2] * scale, shape[3] * scale, device=device, dtype=dtype)
 
         def forward() -> Tensor:
             with torch.inference_mode():

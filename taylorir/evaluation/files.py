@@ -13,18 +13,18 @@ import numpy as np
 from torch import nn
 
 from taylorir.evaluation.memory_limit import give_back_freed
+from taylorir.evaluation.picture import mean_channel, seen_by
 from taylorir.evaluation.promise import READING, Promise, held_for
 from taylorir.evaluation.super_resolution import NonFiniteError, check_upscale, super_resolved_parts
 from taylorir.evaluation.targets import check_source, check_target
 from taylorir.images import (
-    Picture,
-    bleed_colours,
     imresize,
     open_picture,
     picture_size,
     to_8_bits,
     write_image,
 )
+from taylorir.networks import image_channels
 
 SMALLEST_SIDE = 8
 WIDER = {"float16": ("float16", "bfloat16", "float32"), "bfloat16": ("bfloat16", "float32")}
@@ -46,11 +46,12 @@ def upscale_file(
 ) -> list[str]:
     """Upscale one picture.
 
-    The EXIF orientation is applied and no other metadata is kept. Greyscale stays greyscale (the network sees
-    it as RGB, and the three channels that it returns are averaged). Transparency is upscaled by bicubic, the
-    colours beneath it by the model; where nothing is to be seen, it sees the colours around it. A colour
-    profile is embedded again: the network sees the values as they are in the file. Samples of more than 8
-    bits have 16 in a PNG. What is lost (depth in WebP and JPEG, CMYK, further frames) is said in the notes.
+    The EXIF orientation is applied and no other metadata is kept. Greyscale stays greyscale (a network for
+    colours sees it as RGB, and the three channels that it returns are averaged). Transparency is upscaled by
+    bicubic, the colours beneath it by the model; where nothing is to be seen, it sees the colours around it.
+    A colour profile is embedded again: the network sees the values as they are in the file. Samples of more
+    than 8 bits have 16 in a PNG. What is lost (depth in WebP and JPEG, CMYK, further frames) is said in the
+    notes.
 
     Args:
         model: ``"bicubic"`` or a network.
@@ -101,7 +102,7 @@ def upscale_file(
     parts = functools.partial(
         super_resolved_parts,
         model,
-        _colours_of(picture),
+        seen_by(picture, image_channels(model)),
         upscale=upscale,
         tile=tile,
         overlap=overlap,
@@ -123,10 +124,6 @@ def upscale_file(
     return notes
 
 
-def _colours_of(picture: Picture) -> np.ndarray:
-    return picture.colours if picture.alpha is None else bleed_colours(picture.colours, picture.alpha)
-
-
 def _fill(result: np.ndarray, parts: Callable[..., Iterator], precision: str) -> str:
     """Write what the network makes to the result, in the precision or the next wider one that holds it.
 
@@ -142,7 +139,7 @@ def _fill(result: np.ndarray, parts: Callable[..., Iterator], precision: str) ->
     def compute(precision: str) -> str:
         for top, left, part in parts(precision=precision):
             if result.shape[2] < 3:
-                part = (part.sum(axis=2, keepdims=True, dtype=np.uint32) + 1) // 3
+                part = mean_channel(part)
             place = result[top : top + part.shape[0], left : left + part.shape[1]]
             place[..., : part.shape[2]] = part
         return precision

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from taylorir.evaluation.super_resolution import load_model, super_resolve
 from taylorir.images import Picture, bleed_colours, imresize, open_picture, to_8_bits
-from taylorir.networks import default_model
+from taylorir.networks import default_model, image_channels
 
 Kind = TypeVar("Kind", Image.Image, np.ndarray, Tensor)
 
@@ -64,8 +64,8 @@ def upscale(
 ) -> Image.Image | np.ndarray | Tensor:
     """Upscale a picture.
 
-    Greyscale stays greyscale (the network sees it as RGB, and the three channels that it returns are
-    averaged). Transparency is upscaled by bicubic, the colours beneath it by the model.
+    Greyscale stays greyscale (a network for colours sees it as RGB, and the three channels that it returns
+    are averaged). Transparency is upscaled by bicubic, the colours beneath it by the model.
 
     Args:
         picture: a path; a PIL image; an array, uint8 or uint16, ``[H, W]`` or ``[H, W, C]``; a tensor
@@ -90,6 +90,7 @@ def upscale(
     if model is None or isinstance(model, str):
         device = picture.device if isinstance(picture, Tensor) else "cpu"
         model = load_model(default_model(upscale) if model is None else model, device=device)
+    channels = image_channels(model)
     run = functools.partial(
         super_resolve,
         model,
@@ -103,28 +104,57 @@ def upscale(
     if isinstance(picture, str | os.PathLike):
         pixels = to_8_bits(open_picture(picture).pixels)
         pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        return Image.fromarray(_by_channels(pixels, run, upscale))
+        return Image.fromarray(_by_channels(pixels, run, upscale, channels))
     if isinstance(picture, Image.Image):
-        return Image.fromarray(_by_channels(np.array(_in_channels(picture)), run, upscale))
+        return Image.fromarray(_by_channels(np.array(_in_channels(picture)), run, upscale, channels))
     if isinstance(picture, np.ndarray):
-        return _by_channels(picture, run, upscale)
+        return _by_channels(picture, run, upscale, channels)
     if isinstance(picture, Tensor):
-        return _of_tensor(picture, lambda pixels: _by_channels(pixels, run, upscale))
+        return _of_tensor(picture, lambda pixels: _by_channels(pixels, run, upscale, channels))
     raise TypeError(f"a picture is a path, a PIL image, an array or a tensor, not {type(picture).__name__}")
 
 
-def _by_channels(pixels: np.ndarray, run: Callable[[np.ndarray], np.ndarray], upscale: int) -> np.ndarray:
+def _by_channels(
+    pixels: np.ndarray, run: Callable[[np.ndarray], np.ndarray], upscale: int, channels: int
+) -> np.ndarray:
     """``[H, W]`` or ``[H, W, C]`` with the colours upscaled by ``run``, transparency by bicubic."""
     if pixels.ndim == 2:
-        return _by_channels(pixels[:, :, None], run, upscale)[:, :, 0]
+        return _by_channels(pixels[:, :, None], run, upscale, channels)[:, :, 0]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
         raise ValueError(f"a picture is [H, W] or [H, W, C] with 1 to 4 channels, not {list(pixels.shape)}")
-    picture = Picture(pixels)
-    colours, alpha = picture.colours, picture.alpha
-    sr = run(colours if alpha is None else bleed_colours(colours, alpha))
-    if picture.is_grey:
-        sr = ((sr.sum(axis=2, dtype=np.uint32, keepdims=True) + 1) // 3).astype(sr.dtype)
+    picture, alpha = Picture(pixels), Picture(pixels).alpha
+    sr = run(seen_by(picture, channels))
+    sr = mean_channel(sr) if picture.is_grey else sr
     return sr if alpha is None else np.dstack([sr, imresize(alpha, float(upscale))])
+
+
+def seen_by(picture: Picture, channels: int) -> np.ndarray:
+    """What a network sees of a picture: its colours, where nothing is to be seen those around.
+
+    Args:
+        picture: grey ones have three equal colours.
+        channels: of the network, 3 or 1.
+
+    Returns:
+        ``[H, W, channels]``.
+
+    Raises:
+        ValueError: colours for a grey network.
+    """
+    colours = picture.colours
+    if channels == 1 and not picture.is_grey:
+        raise ValueError("the network is for grey pictures, and this one has colours: turn it to grey first")
+    colours = colours if picture.alpha is None else bleed_colours(colours, picture.alpha)
+    return colours[:, :, :channels]
+
+
+def mean_channel(sr: np.ndarray) -> np.ndarray:
+    """``[H, W, 1]``, the rounded mean of three channels; of one it is that."""
+    return (
+        sr
+        if sr.shape[2] == 1
+        else ((sr.sum(axis=2, dtype=np.uint32, keepdims=True) + 1) // 3).astype(sr.dtype)
+    )
 
 
 def _in_channels(picture: Image.Image) -> Image.Image:

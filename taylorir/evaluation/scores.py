@@ -14,10 +14,10 @@ from taylorir.datasets import NamedImage, image_files, iterate_images, make_pair
 from taylorir.evaluation.super_resolution import (
     check_upscale,
     default_overlap,
-    image_channels,
     super_resolve,
 )
 from taylorir.images import check_degradation, psnr, shaved_border, ssim
+from taylorir.networks import image_channels
 from taylorir.rows import provenance
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from taylorir.evaluation.memory_limit import choose_tile, parse_memory, probe_sides, tile_cost
 from taylorir.evaluation.tiles import blend_tiles, plan_axis
 from taylorir.images import PADDING_MODES, imresize, pad_to_multiple, padded_indices
-from taylorir.networks import load_network
+from taylorir.networks import image_channels, load_network
 
 #: The name that stands for MATLAB's bicubic where a network is asked for.
 BICUBIC = "bicubic"
@@ -260,11 +260,6 @@ def default_overlap(model: nn.Module | str) -> int:
     (``data/results/tiles.csv``). Never below ``SMALLEST_OVERLAP``.
     """
     return max(SMALLEST_OVERLAP, 2 * window_pixels(model))
-
-
-def image_channels(model: nn.Module | str) -> int:
-    """Channels of the images that a model takes: 3 (RGB), or 1 of a grey network."""
-    return getattr(getattr(model, "config", None), "in_chans", 3)
 
 
 def _check_image(model: nn.Module | str, lr: np.ndarray) -> None:

@@ -20,6 +20,15 @@ from .export import (
     exported_difference as exported_difference,
 )
 from .fitting import fit_weights as fit_weights
+from .foreign import (
+    CONVERTED as CONVERTED,
+    ForeignNetwork as ForeignNetwork,
+    image_channels as image_channels,
+    is_transformers_folder as is_transformers_folder,
+    read_transformers_config as read_transformers_config,
+    swin2sr_class as swin2sr_class,
+    wrap_swin2sr as wrap_swin2sr,
+)
 from .original import as_in_original as as_in_original
 from .placement import as_on_gpu as as_on_gpu
 from .swinir import (

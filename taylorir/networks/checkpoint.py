@@ -23,7 +23,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from taylorir.networks.config import ModelConfig, config_from_json, config_to_json
-from taylorir.networks.fitting import build_with, fit_weights
+from taylorir.networks.fitting import ArchitectureError, build_with, fit_weights
+from taylorir.networks.foreign import build_foreign, is_transformers_folder, load_transformers
 from taylorir.networks.released import build_official, official_names
 from taylorir.networks.tensor_files import LARGEST_RECORD, RECORD_KEY, parse_record, read_tensors
 from taylorir.rows import one_line, write_atomic
@@ -174,7 +175,9 @@ def load_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device 
 
     Args:
         path: a ``.safetensors`` file made by this package, a folder that ``taylorir train`` wrote, or a file
-            of official SwinIR weights under the levels and prefixes that trainers put around them.
+            of official SwinIR weights under the levels and prefixes that trainers put around them. Where
+            spandrel is installed, a file of another architecture that it knows; where transformers is, a
+            folder of a Swin2SR that ``save_pretrained`` wrote.
         device: where the network shall live.
 
     Returns:
@@ -185,6 +188,8 @@ def load_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device 
         ValueError: no weights file, damaged, or the weights do not fit the stated architecture.
     """
     path = Path(path)
+    if path.is_dir() and is_transformers_folder(path):
+        return load_transformers(path).to(device)
     if path.is_dir():
         found = latest_checkpoint(path)
         path, tensors, record = found.path, found.tensors, found.record
@@ -193,10 +198,21 @@ def load_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device 
     if record is None and path.suffix == ".safetensors" and path.with_suffix(".json").exists():
         record = _read_json(path.with_suffix(".json"))
     if record is None:
-        return build_official(official_names(tensors), path).to(device)
+        return _build_released(tensors, path).to(device)
     if any(name.startswith(_EMA) for name in tensors):
         tensors = {n.removeprefix(_EMA): t for n, t in tensors.items() if n.startswith(_EMA)}
     return build_with(_config_of(record, path), tensors, path).to(device).eval()
+
+
+def _build_released(tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A SwinIR of official weights, else what spandrel makes of them."""
+    try:
+        return build_official(official_names(tensors), path)
+    except ArchitectureError as error:
+        try:
+            return build_foreign(tensors, path)
+        except ValueError as other:
+            raise ArchitectureError(f"{error}; {other}") from None
 
 
 def read_record(path: Path) -> dict:

@@ -12,6 +12,11 @@ from taylorir.networks.config import ModelConfig
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.variants import build_from_config
 
+
+class ArchitectureError(ValueError):
+    """The weights are not of the network that they were taken for."""
+
+
 LARGEST_SIDE = 2**16  # of an embedding, a window or a crop that a file may ask for
 
 
@@ -25,7 +30,7 @@ def build_with(config: ModelConfig, weights: Mapping[str, Tensor], source: str |
     """
     side = max(config.embed_dim, config.window_size, config.img_size)
     if side > LARGEST_SIDE or sum(config.depths) > len(weights):
-        raise ValueError(
+        raise ArchitectureError(
             f"{source} is of another architecture: {len(weights)} tensors for {sum(config.depths)} blocks, "
             f"{config.embed_dim} channels, windows of {config.window_size} and crops of {config.img_size}"
         )
@@ -40,19 +45,24 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | o
     """Copy ``weights`` into the parameters of ``model``; names and shapes must be the same.
 
     Raises:
-        ValueError: another architecture, or values that are no weights (not floating-point, not finite); one
+        ValueError: another architecture (:class:`ArchitectureError`), or values that are no weights; one
             line names the first.
     """
     _check(model, weights, source)
+    check_values(weights, source)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def check_values(weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Raises: ValueError: values that are no weights: not floating-point, not finite."""
     for name, weight in weights.items():
         if not weight.is_floating_point() or weight.layout != torch.strided or weight.is_meta:
             kind = f"{weight.dtype}, {weight.layout}, on {weight.device}"
             raise ValueError(f"{source} holds no weights: {name} is {kind}")
         if not weight.float().isfinite().all():
             raise ValueError(f"{source} is damaged, or of a training that diverged: {name} is not finite")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
 
 
 def _check(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
@@ -60,10 +70,12 @@ def _check(model: nn.Module, weights: Mapping[str, Tensor], source: str | os.Pat
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or extra:
         which = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network lacks"
-        raise ValueError(f"{source} is of another architecture than {type(model).__name__}: it {which}")
+        raise ArchitectureError(
+            f"{source} is of another architecture than {type(model).__name__}: it {which}"
+        )
     for name, parameter in own.items():
         if weights[name].shape != parameter.shape:
-            raise ValueError(
+            raise ArchitectureError(
                 f"{source} is of another architecture: {name} has shape {list(weights[name].shape)}, "
                 f"{list(parameter.shape)} expected"
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from taylorir.networks.fitting import build_with
+from taylorir.networks.fitting import ArchitectureError, build_with
 from taylorir.networks.swinir import OFFICIAL_BUFFERS, UPSAMPLER_FEATURES, SwinIR
 from taylorir.networks.variants import ModelConfig
 
@@ -52,13 +52,15 @@ def infer_config(
     """
     for key, what in _UNSUPPORTED.items():
         if key in weights:
-            raise ValueError(f"{source} has {what}, which is not built here")
+            raise ArchitectureError(f"{source} has {what}, which is not built here")
     try:
         return _infer(weights)
     except KeyError as error:
-        raise ValueError(f"{source} holds no SwinIR: it lacks {error.args[0]}") from None
+        raise ArchitectureError(f"{source} holds no SwinIR: it lacks {error.args[0]}") from None
     except (IndexError, ZeroDivisionError, TypeError):
-        raise ValueError(f"{source} holds no SwinIR: its tensors have other shapes") from None
+        raise ArchitectureError(f"{source} holds no SwinIR: its tensors have other shapes") from None
+    except ValueError as error:  # of the configuration
+        raise ArchitectureError(f"{source} holds no SwinIR that is built here: {error}") from None
 
 
 def _infer(weights: Mapping[str, Tensor]) -> ModelConfig:
@@ -71,8 +73,8 @@ def _infer(weights: Mapping[str, Tensor]) -> ModelConfig:
             depth += 1
         depths.append(depth)
         heads.append(weights[block.format(stage, 0, "attn.relative_position_bias_table")].shape[1])
-    table = weights[block.format(0, 0, "attn.relative_position_bias_table")]
     first = weights["conv_first.weight"].shape
+    table = weights[block.format(0, 0, "attn.relative_position_bias_table")]
     embed_dim, in_chans = first[0], first[1]
     window = (math.isqrt(table.shape[0]) + 1) // 2
     mask = weights.get(block.format(0, 1, "attn_mask"))

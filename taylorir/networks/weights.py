@@ -54,22 +54,25 @@ def load_network(name: str | os.PathLike[str], *, device: str | torch.device = "
     raise ValueError(f"unknown model {name!r}; {hint}")
 
 
-def default_model(upscale: int) -> str:
+def default_model(upscale: int, task: str = "") -> str:
     """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
 
-    Of runs that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
+    Where there is a task ("denoise", "jpeg"), which enlarges nothing, they are those of the task. Of runs
+    that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
 
     Raises:
         ValueError: there are none.
     """
-    for size in ("m", "s", "mini", "tiny"):
+    for size in ("color", "mini") if task else ("m", "s", "mini", "tiny"):
         for family in ("taylorswinir", "swinir"):
-            name = re.compile(rf"{family}_{size}_x{upscale}(_s\d+)?")
+            stem = f"{family}_{task}_{size}" if task else f"{family}_{size}_x{upscale}"
+            name = re.compile(rf"{stem}(_s\d+)?")
             fitting = [stem for stem in _stored() if name.fullmatch(stem)]
             if fitting:
                 return fitting[0]
+    what = task or f"x{upscale}"
     raise ValueError(
-        f"no trained weights for x{upscale} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
+        f"no trained weights for {what} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
     )
 
 

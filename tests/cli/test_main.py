@@ -73,7 +73,7 @@ def folder(tmp_path):
         ("evaluate bicubic --dataset Set6", "unknown dataset 'Set6'"),
         ("evaluate bicubic --dataset Set5 --data-root {}", "no images of dataset 'Set5'"),
         ("evaluate bicubic --dataset Set5 --data-root {}/none", "data root is no folder"),
-        ("evaluate bicubic --upscale 5", "--upscale must be 2, 3, 4 or 8, not 5"),
+        ("evaluate bicubic --upscale 5", "--upscale must be 1, 2, 3, 4 or 8, not 5"),
         ("evaluate {}/none.safetensors", "no such model file"),
         ("evaluate {}/other.safetensors", "holds no SwinIR: it lacks conv_first.weight"),
         ("evaluate {}/other.pth", "holds no SwinIR"),
@@ -196,7 +196,7 @@ def test_module_runs_and_fails_like_the_command(tmp_path):
         text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "taylorir: error: --upscale must be 2, 3, 4 or 8, not 5\n"
+    assert done.stderr == "taylorir: error: --upscale must be 1, 2, 3, 4 or 8, not 5\n"
 
 
 def test_evaluate_writes_a_row_an_image(run, tmp_path):

@@ -7,9 +7,11 @@ from PIL import Image
 from torch import nn
 
 import taylorir
+from taylorir.evaluation.files import upscale_file
 from taylorir.evaluation.picture import upscale
 from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.images.resize import imresize
+from taylorir.networks.variants import build_model
 from tests.pictures import noise
 
 
@@ -89,3 +91,24 @@ def test_the_default_is_the_network_trained_here_for_the_factor():
 def test_what_is_no_picture_is_refused(picture, error):
     with pytest.raises(error):
         upscale(picture, model=Darker())
+
+
+def grey_network(in_chans: int = 1) -> nn.Module:
+    """Gives its input back, and is of one channel."""
+    model = build_model("swinir_denoise_gray", embed_dim=12, depths=[2], num_heads=2, in_chans=in_chans)
+    nn.init.zeros_(model.conv_last.weight)
+    nn.init.zeros_(model.conv_last.bias)
+    return model.eval()
+
+
+def test_a_grey_network_takes_grey_pictures_alone(tmp_path):
+    grey = noise(9, 11)
+    assert np.array_equal(upscale(grey, 1, model=grey_network()), grey)
+    both = np.dstack([grey, noise(9, 11, seed=1) | 1])
+    assert np.array_equal(upscale(both, 1, model=grey_network()), both)
+    for model in (grey_network(), grey_network(3)):
+        Image.fromarray(grey).save(tmp_path / "grey.png")
+        upscale_file(model, tmp_path / "grey.png", tmp_path / "out.png")
+        assert np.array_equal(np.array(Image.open(tmp_path / "out.png")), grey)
+    with pytest.raises(ValueError, match="the network is for grey pictures, and this one has colours"):
+        upscale(noise(9, 11, 3), 1, model=grey_network())

@@ -58,6 +58,22 @@ def test_the_default_is_the_largest_taylorswinir_of_the_factor_and_its_first_see
     assert default_model(3) == "taylorswinir_s_x3"
 
 
+def test_a_task_has_weights_of_its_own(folder):
+    for name in (
+        "taylorswinir_mini_x2_s0",
+        "swinir_jpeg_mini_s0",
+        "swinir_denoise_mini_s0",
+        "linear_denoise_mini_s0",
+    ):
+        (folder / f"{name}.safetensors").touch()
+    assert default_model(1, "jpeg") == "swinir_jpeg_mini_s0"
+    for name in ("taylorswinir_denoise_mini_s1", "taylorswinir_denoise_mini_s0", "swinir_denoise_color"):
+        (folder / f"{name}.safetensors").touch()
+        assert default_model(1, "denoise") == name
+    with pytest.raises(ValueError, match="no trained weights for sharpen in"):
+        default_model(1, "sharpen")
+
+
 def test_a_name_means_the_same_where_a_folder_is_called_so(folder, tmp_path_factory, monkeypatch, caplog):
     stored, own = build_model("swinir_tiny_x2"), build_model("swinir_tiny_x2")
     save_weights(folder / "swinir_tiny_x2.safetensors", stored, {})

@@ -29,6 +29,7 @@ from torch.nn.functional import l1_loss
 
 from taylorir.attention.kernels.segments import current_execution, executing
 from taylorir.cost.allocations import AllocationTrace, Events, cuda_attention_kernels, record
+from taylorir.cost.flex_attention import as_with_flex_attention
 from taylorir.cost.tracing import KnownRegions, RecordedOnce, WholeWindows, run_once
 from taylorir.networks import VARIANTS, as_in_original, build_model, kept_apart
 
@@ -36,12 +37,17 @@ NETWORK_METHODS: dict[str, dict[str, object]] = {
     "softmax_naive": {"attention": "softmax", "softmax_backend": "naive", "position": "bias"},
     "softmax_fused": {"attention": "softmax", "softmax_backend": "fused", "position": "bias"},
     "softmax_flash": {"attention": "softmax", "softmax_backend": "flash", "position": "none"},
+    "softmax_rib": {"attention": "softmax", "softmax_backend": "flash", "position": "rib"},
     "taylor_direct": {"attention": "taylor", "attention_form": "direct", "position": "none"},
     "taylor_published": {"attention": "taylor", "attention_form": "published", "position": "none"},
     "taylor_efficient": {"attention": "taylor", "attention_form": "efficient", "position": "none"},
 }
 """What to build, by the name that tables show. "softmax_naive" is the authors' code
 (:mod:`taylorir.networks.original`)."""
+
+COUNTED_ONLY = {"softmax_flex": "softmax_flash"}
+"""What has a memory by its definition but is not run (:mod:`taylorir.cost.flex_attention`), by name, and what
+it is counted on."""
 
 CATEGORIES = ("parameters", "gradients", "optimiser", "buffers", "data", "saved", "transient")
 """Parts of the peak. "data": LR input and HR target. "saved": activations kept for the backward pass.
@@ -57,7 +63,7 @@ class MemoryPoint:
 
     Attributes:
         model: "S" or "M".
-        method: a key of ``NETWORK_METHODS``.
+        method: a key of ``NETWORK_METHODS`` or of ``COUNTED_ONLY``.
         checkpoint: recompute every block in the backward pass (training only).
         window_size: side of a window.
         lr_size: side of the LR image.
@@ -82,7 +88,7 @@ class MemoryPoint:
     def __post_init__(self) -> None:
         for name, choices in (
             ("model", ("S", "M")),
-            ("method", NETWORK_METHODS),
+            ("method", (*NETWORK_METHODS, *COUNTED_ONLY)),
             ("mode", MODES),
             ("upscale", (2, 3, 4)),
         ):
@@ -115,12 +121,14 @@ def build(point: MemoryPoint, **overrides: object) -> nn.Module:
     """The network of a point, with fresh weights; ``overrides`` are fields of ``ModelConfig``."""
     model = build_model(
         _variant(point),
-        **NETWORK_METHODS[point.method],
+        **NETWORK_METHODS[COUNTED_ONLY.get(point.method, point.method)],
         window_size=point.window_size,
         shift=point.lr_size > point.window_size,
         use_checkpoint=point.checkpoint,
         **overrides,
     )
+    if point.method in COUNTED_ONLY:
+        return as_with_flex_attention(model)
     if point.method != "softmax_naive":
         return model
     return as_in_original(model, point.lr_size if point.mode == "train" else point.window_size)

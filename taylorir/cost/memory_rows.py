@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from taylorir.cost.memory import CATEGORIES, NETWORK_METHODS, MemoryPeak, MemoryPoint, account
+from taylorir.cost.memory import CATEGORIES, COUNTED_ONLY, NETWORK_METHODS, MemoryPeak, MemoryPoint, account
 
 #: Sides of the windows in the memory tables.
 WINDOWS = (8, 16, 24, 32, 48, 64, 96)
@@ -125,6 +125,7 @@ def _row(point: MemoryPoint, peak: MemoryPeak) -> dict[str, object]:
 SOURCE = (
     "attention",
     "cost/allocations.py",
+    "cost/flex_attention.py",
     "cost/memory.py",
     "cost/memory_rows.py",
     "cost/tracing.py",
@@ -224,14 +225,15 @@ def with_savings(rows: pd.DataFrame, baseline: str, *, checkpoint: bool = False)
 
     Args:
         rows: of ``memory_table``.
-        baseline: a key of ``NETWORK_METHODS``.
+        baseline: a key of ``NETWORK_METHODS`` or of ``COUNTED_ONLY``.
         checkpoint: whether the baseline is checkpointed (in training).
 
     Raises:
         ValueError: an unknown method, or no row of the baseline.
     """
-    if baseline not in NETWORK_METHODS:
-        raise ValueError(f"baseline: got {baseline!r}, expected one of {', '.join(NETWORK_METHODS)}")
+    known = (*NETWORK_METHODS, *COUNTED_ONLY)
+    if baseline not in known:
+        raise ValueError(f"baseline: got {baseline!r}, expected one of {', '.join(known)}")
     same = [name for name in _KEY if name not in ("method", "checkpoint")]
     chosen = (rows["method"] == baseline) & (rows["checkpoint"] == (checkpoint & (rows["mode"] == "train")))
     if not chosen.any():

@@ -13,7 +13,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taylorir.cost import memory_rows, tracing
 from taylorir.cost.allocations import Events, cuda_attention_kernels, record
-from taylorir.cost.memory import NETWORK_METHODS, MemoryPoint, _trace, account, build, trace_step
+from taylorir.cost.flex_attention import as_with_flex_attention
+from taylorir.cost.memory import (
+    COUNTED_ONLY,
+    NETWORK_METHODS,
+    MemoryPoint,
+    _trace,
+    account,
+    build,
+    trace_step,
+)
 from taylorir.cost.memory_real import in_fresh_process, real_peak
 from taylorir.cost.memory_rows import (
     largest,
@@ -200,9 +209,9 @@ def test_a_wrong_point_is_named(field, value):
 
 
 # A training step in full takes seconds: of methods that keep the same kinds of tensors, one.
-EXACT = [(method, "infer", False, 12) for method in NETWORK_METHODS] + [
+EXACT = [(method, "infer", False, 12) for method in (*NETWORK_METHODS, *COUNTED_ONLY)] + [
     (method, "train", checkpoint, 8 if checkpoint else 12)
-    for method in ("softmax_naive", "softmax_fused", "taylor_published", "taylor_efficient")
+    for method in ("softmax_naive", "softmax_fused", "softmax_flex", "taylor_published", "taylor_efficient")
     for checkpoint in (False, True)
 ]
 
@@ -223,6 +232,29 @@ def test_parts_add_up_and_are_what_they_are_called():
     assert peak.parts["optimiser"] == 8 * numbers
     assert peak.parts["data"] == 4 * 3 * (8**2 + 16**2)
     assert account(dataclasses.replace(point, mode="infer")).parts["gradients"] == 0
+
+
+def test_flex_attention_holds_what_flash_does_and_the_tables_of_the_bias():
+    tables = 24 * (15**2 * 6) * 4  # blocks, offsets times heads, float32
+    flash, flex = (
+        account(MemoryPoint("S", method, False, 8, 8, 2)) for method in ("softmax_flash", "softmax_flex")
+    )
+    assert flex.parts["parameters"] - flash.parts["parameters"] == tables
+    assert flex.parts["optimiser"] - flash.parts["optimiser"] == 2 * tables
+    assert flex.parts["saved"] == flash.parts["saved"]
+    assert 0 <= flex.parts["gradients"] - flash.parts["gradients"] <= tables
+
+
+def test_counting_flex_attention_changes_no_output_and_gives_the_tables_a_gradient():
+    model = build_model("swinir_tiny_x2", softmax_backend="flash", position="none").eval()
+    x = torch.rand(1, 3, 16, 16)
+    expected = model(x)
+    counted = as_with_flex_attention(model)
+    assert torch.equal(counted(x), expected)
+    counted(x).sum().backward()
+    tables = [p for name, p in counted.named_parameters() if name.endswith("relative_position_bias_table")]
+    assert len(tables) == sum(model.config.depths)
+    assert all(table.grad.shape == table.shape == (15**2, model.config.num_heads[0]) for table in tables)
 
 
 def test_at_a_tiny_size_with_checkpointing_the_optimiser_is_the_peak():

@@ -29,7 +29,6 @@ from taylorir.report.cost import (
     measured_crossover,
     memory_matrix,
     network_ratios,
-    readings,
     slopes,
 )
 
@@ -296,14 +295,3 @@ def test_the_matrix_has_a_line_a_method_and_a_column_a_size():
     matrix = memory_matrix(rows)
     assert list(matrix.columns) == ["method", "8", "48"]
     assert matrix.iloc[0, 1:].tolist() == [1.0, 2.0]
-
-
-def test_readings_are_those_within_the_tolerance():
-    rows = pd.DataFrame(
-        {
-            "mode": "train", "method": "taylor_efficient", "checkpoint": False, "baseline": "softmax",
-            "window_size": [8, 24, 48], "lr_size": 48, "saving": [0.1, 0.59, 0.605],
-        }
-    )  # fmt: skip
-    found = readings(rows, {"60%": 0.6, "90%": 0.9})
-    assert found[["target", "sizes", "of", "window_size"]].values.tolist() == [["60%", 2, 3, 48]]

@@ -1,12 +1,13 @@
-"""Load the script of the figures with dials on the pages that have one, and nowhere else."""
+"""Load a script on the pages that need it, and nowhere else."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
 
-SCRIPT, NEEDED_BY = "explorers.js", 'class="tir-explorer"'
+NEEDED_BY = {"explorers.js": r'class="tir-explorer"', "verdicts.js": r'<table class="[^"]*\bverdicts\b'}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -15,7 +16,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _drop_unneeded(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    if NEEDED_BY not in context.get("body", ""):
-        context["script_files"] = [
-            script for script in context["script_files"] if SCRIPT not in str(getattr(script, "filename", ""))
-        ]
+    body = context.get("body", "")
+    unneeded = [script for script, needed_by in NEEDED_BY.items() if not re.search(needed_by, body)]
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if not any(name in str(getattr(script, "filename", "")) for name in unneeded)
+    ]

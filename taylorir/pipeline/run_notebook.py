@@ -164,7 +164,7 @@ def _prepare_for_book(executed: NotebookNode, source: Path, *, seconds: float, t
         if cell.cell_type != "code":
             continue
         tags = cell.metadata.setdefault("tags", [])
-        if not {"hide-input", "remove-input", "remove-cell"} & set(tags):
+        if not {"hide-input", "hide-cell", "remove-input", "remove-cell"} & set(tags):
             tags.append("hide-input")
         if {"parameters", "injected-parameters"} & set(tags):
             what = "defaults of the parameters" if "parameters" in tags else "parameters of this run"

@@ -13,6 +13,7 @@ import io
 import math
 import numbers
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,8 @@ METHODS: dict[str, MethodStyle] = {
     "softmax_naive": MethodStyle("softmax, as in SwinIR", "#0072B2", "o", "-"),
     "softmax_fused": MethodStyle("softmax, fused, with bias", "#56B4E9", "s", "--"),
     "softmax_flash": MethodStyle("softmax, flash, no bias", "#009E73", "D", "-."),
+    "softmax_rib": MethodStyle("softmax, flash, low-rank bias", "#882255", "<", "--"),
+    "softmax_flex": MethodStyle("softmax, FlexAttention, with bias", "#666600", "X", ":"),
     "taylor_direct": MethodStyle("Taylor, direct", "#E69F00", "v", "--"),
     "taylor_published": MethodStyle("Taylor, efficient as published", "#CC79A7", "^", "-."),
     "taylor_efficient": MethodStyle("Taylor, efficient, ours", "#D55E00", "P", "-"),
@@ -141,6 +144,7 @@ def table(
     columns: Mapping[str, str] | Sequence[str] | None = None,
     best: Mapping[str, str] | None = None,
     note: str | None = None,
+    name: str = "",
 ) -> Table:
     """A table that reads well in the light and in the dark theme.
 
@@ -152,10 +156,12 @@ def table(
             columns if left out. A cell that names one of ``METHODS`` shows its label.
         best: ``{"psnr_y": "max", "peak_memory_mib": "min"}`` sets the best value of a column in bold.
         note: small print below; by default where the rows were measured, if they say so.
+        name: by which prose refers to the table, e.g. "tab-memory" in ``{numref}``.
 
     Raises:
         ValueError: for a column that the rows do not have, or a ``best`` that is neither "max" nor "min".
     """
+    target = f' id="{name}"' if name else ""
     if columns is None:
         columns = [name for name in rows.columns if name not in PROVENANCE]
     headings = dict(columns) if isinstance(columns, Mapping) else {name: str(name) for name in columns}
@@ -186,7 +192,7 @@ def table(
         body.append(f"<tr>{''.join(cells)}</tr>")
         plain.append(texts)
     markup = (
-        '<div class="tir-table"><table>'
+        f'<div class="tir-table"{target}><table>'
         + (f"<caption>{html.escape(caption)}</caption>" if caption else "")
         + f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
         + (f"<p>{html.escape(note)}</p>" if note else "")
@@ -220,7 +226,12 @@ def _cell_text(value: Any, specification: str | None) -> str:
         return METHODS[value].label if value in METHODS else value
     if pd.isna(value):
         return "–"
-    return format(value, specification) if specification else str(value)
+    return without_sign_of_zero(format(value, specification)) if specification else str(value)
+
+
+def without_sign_of_zero(text: str) -> str:
+    """A number as text, without a sign where its digits are all zero: "0.00" for "-0.00" and "+0.00"."""
+    return text[1:] if re.fullmatch(r"[-+]0(\.0+)?%?", text) else text
 
 
 # ----------------------------------------------------------------------------------------------------- glue

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.book.browser import browse, find_browser, served
+from tests.book.sphinx_book import build_pages, prose, shown
 from tests.book.test_book import BOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-STILL_WITHOUT = {path.stem for path in NOTEBOOKS if path.stem != "12_gallery"}  # for now
+STILL_WITHOUT = {"04_training", "07_quality", "08_runtime", "15_by_hand"}
 BROWSER = find_browser()
 
 WHOLE = """# A question
@@ -44,42 +43,12 @@ WRONG = {
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A book of pages with the box whole, and with one part of it missing; and what Sphinx said."""
-    from sphinx.application import Sphinx
-
     source = tmp_path_factory.mktemp("source")
     prefix = "application/papermill.record/"
-    shown = {f"{prefix}image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}
-    glued = new_output(
-        "display_data", shown, metadata={"scrapbook": {"name": "drawn", "mime_prefix": prefix}}
-    )
-    cell = new_code_cell("pass", outputs=[glued], execution_count=1)
-    for name, text in enumerate([WHOLE, *WRONG.values()]):
-        nbformat.write(new_notebook(cells=[new_markdown_cell(text), cell]), source / f"page{name}.ipynb")
-    (source / "index.md").write_text("# Root\n\n```{toctree}\n:glob:\npage*\n```\n")
-    said = io.StringIO()
-    app = Sphinx(
-        source,
-        None,
-        source / "_build",
-        source / "_build/doctrees",
-        "html",
-        confoverrides={
-            "extensions": ["myst_nb", "answer"],
-            "nb_execution_mode": "off",
-            "myst_enable_extensions": ["colon_fence", "fieldlist"],
-        },
-        status=None,
-        warning=said,
-    )
-    app.build()
-    return source / "_build", said.getvalue()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def extension():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "book/_ext")
-        yield
+    drawing = {f"{prefix}image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"}
+    glued = shown(drawing, scrapbook={"name": "drawn", "mime_prefix": prefix})
+    pages = {f"page{number}": [prose(text), glued] for number, text in enumerate([WHOLE, *WRONG.values()])}
+    return source / "_build", build_pages(source, pages, "answer")
 
 
 def test_the_box_shows_question_answer_fields_and_figure(built):

@@ -56,6 +56,26 @@ def test_table_shows_methods_by_the_label_that_figures_use():
     assert "softmax_naive" not in markup and "taylor_efficient" not in markup
 
 
+def test_what_is_zero_at_the_digits_shown_has_no_sign():
+    cells = {
+        "-0.00": "0.00",
+        "+0.0%": "0.0%",
+        "-0": "0",
+        "-0.01": "-0.01",
+        "+0.0e-05": "+0.0e-05",
+        "0.0": "0.0",
+    }
+    assert {text: report.without_sign_of_zero(text) for text in cells} == cells
+    markup = report.table(pd.DataFrame({"gain": [-0.001, -0.01]}), {"gain": "+.2f"})._repr_html_()
+    assert ">0.00<" in markup and ">-0.01<" in markup
+
+
+def test_a_table_has_the_name_that_prose_refers_to():
+    named = report.table(ROWS, caption="All", name="tab-all")._repr_html_()
+    assert named.startswith('<div class="tir-table" id="tab-all"><table><caption>All<')
+    assert report.table(ROWS)._repr_html_().startswith('<div class="tir-table"><table><thead>')
+
+
 @pytest.mark.parametrize("wrong", [{"columns": ["psnrr"]}, {"formats": {"x": ".2f"}}, {"best": {"y": "max"}}])
 def test_table_refuses_columns_that_are_not_there(wrong):
     with pytest.raises(ValueError, match="no column"):

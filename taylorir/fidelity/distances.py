@@ -81,18 +81,18 @@ def top_k_overlap(p: Tensor, t: Tensor, k: int) -> Tensor:
 
 
 def output_error(p: Tensor, t: Tensor, v: Tensor) -> Tensor:
-    """Relative error of the attention output, ``|t v - p v| / |p v - mean v|``, ``[...]``.
+    """How far the attention output moves, ``|t v - p v|``, over the spread of the values, ``[...]``.
 
-    The mean of v is taken off below, since uniform weights reach it for free: 1 means that ``t`` says
-    no more about what softmax picked than uniform weights can.
+    The spread is the root mean square distance of a value from their mean. It does not vanish where softmax
+    is uniform, as what softmax adds to the mean does.
 
     Args:
         p, t: weights ``[..., M, N]`` of the reference and of the approximation.
         v: values ``[..., N, d]``.
     """
-    wrong = ((t - p) @ v).norm(dim=-1)
-    picked = (p @ v - v.mean(-2, keepdim=True)).norm(dim=-1)
-    return torch.where(wrong == 0, 0.0, wrong / picked)
+    moved = ((t - p) @ v).norm(dim=-1)
+    spread = (v - v.mean(-2, keepdim=True)).square().sum(-1).mean(-1, keepdim=True).sqrt()
+    return torch.where(moved == 0, 0.0, moved / spread)
 
 
 # --- what is proven -------------------------------------------------------------------------------

@@ -80,13 +80,22 @@ def test_top_k_overlap_by_hand():
 
 
 def test_output_error_by_hand():
-    v = torch.tensor([[3.0], [0.0], [0.0]], dtype=torch.float64)  # mean 1
-    p = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)  # picks 3: 2 above the mean
-    uniform = torch.full((1, 3), 1 / 3, dtype=torch.float64)
-    halfway = (p + uniform) / 2
-    assert fidelity.output_error(p, uniform, v).tolist() == pytest.approx([1.0])
-    assert fidelity.output_error(p, halfway, v).tolist() == pytest.approx([0.5])
+    v = torch.tensor([[3.0], [0.0], [0.0]], dtype=torch.float64)  # mean 1; distances 2, 1, 1: spread sqrt(2)
+    p = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)  # gives 3
+    uniform = torch.full((1, 3), 1 / 3, dtype=torch.float64)  # gives 1
+    halfway = (p + uniform) / 2  # gives 2
+    assert fidelity.output_error(p, uniform, v).tolist() == pytest.approx([2**0.5])
+    assert fidelity.output_error(p, halfway, v).tolist() == pytest.approx([0.5**0.5])
     assert fidelity.output_error(uniform, uniform, v).tolist() == [0.0]
+    assert fidelity.output_error(p, uniform, torch.ones_like(v)).tolist() == [0.0]
+
+
+def test_output_error_does_not_divide_by_almost_nothing():
+    """Of a softmax that is all but uniform, a wrong output is small, not huge."""
+    v = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)  # spread 1
+    almost = torch.tensor([[0.5 + 1e-9, 0.5 - 1e-9]], dtype=torch.float64)
+    other = torch.tensor([[0.51, 0.49]], dtype=torch.float64)
+    assert fidelity.output_error(almost, other, v).tolist() == pytest.approx([0.02], rel=1e-6)
 
 
 # --- bounds ---------------------------------------------------------------------------------------

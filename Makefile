@@ -45,7 +45,7 @@ lab: $(INSTALLED)
 	JUPYTER_CONFIG_PATH="$(CURDIR)/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" $(RUN) jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 picture: $(INSTALLED)
-	$(RUN) taylorir.report.overview data/results/memory_overview.csv book/_static/readme.svg
+	$(RUN) taylorir.report.overview book/_static/readme.svg data/results/memory_m.csv data/results/memory_bias.csv
 	$(RUN) taylorir.experiments.gallery book/_static/upscale.webp 2
 
 clean:

@@ -85,28 +85,59 @@ def plot_parts(rows: pd.DataFrame, *, title: str = "") -> Figure:
     return figure
 
 
-def readings(rows: pd.DataFrame, targets: Mapping[str, float], *, tolerance: float = 0.02) -> pd.DataFrame:
-    """Under which reading a published saving comes out.
+def plot_relative(rows: pd.DataFrame, baseline: str, *, x: str = "lr_size", xlabel: str) -> Figure:
+    """Peak memory over that of a baseline at the same ``x``, a line a method; below 1 it takes less.
 
     Args:
-        rows: savings: columns method, checkpoint, baseline, mode, window_size, lr_size, saving.
-        targets: published savings by name, as fractions.
-        tolerance: how near counts as coming out.
-
-    Returns:
-        One row a target, method, baseline and mode that has it: how many of the sizes, and the nearest one.
+        rows: of ``memory_table``, one row a method and ``x``.
+        baseline: the method that is 1.
     """
-    found = []
-    keys = ["mode", "method", "checkpoint", "baseline"]
-    for name, target in targets.items():
-        for key, some in rows.groupby(keys, sort=False):
-            near = some[(some["saving"] - target).abs() <= tolerance]
-            if len(near):
-                best = near.loc[(near["saving"] - target).abs().idxmin()]
-                sizes = {"sizes": len(near), "of": len(some)}
-                place = {n: best[n] for n in ("window_size", "lr_size", "saving")}
-                found.append({"target": name} | dict(zip(keys, key, strict=True)) | sizes | place)
-    return pd.DataFrame(found, columns=["target", *keys, "sizes", "of", "window_size", "lr_size", "saving"])
+    figure, axes = subplots(figsize=(7.2, 4.0))
+    peaks = rows.pivot(index=x, columns="method", values="peak_bytes")
+    relative = peaks.div(peaks[baseline], axis=0)
+    for method in dict.fromkeys(rows["method"]):
+        style, line = style_of(method), relative[method].dropna()
+        axes.plot(line, style.dashes, color=style.color, marker=style.marker, label=style.label)
+    axes.set(xlabel=xlabel, ylabel=f"memory, {style_of(baseline).label} = 1", xscale="log", yscale="log")
+    axes.set_xticks(peaks.index, [f"{size:g}" for size in peaks.index])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
+    return figure
+
+
+def plot_savings(
+    savings: pd.Series, natural: Mapping[str, pd.Series], published: Mapping[str, float]
+) -> Figure:
+    """How savings are spread, as a histogram, with published ones as lines and the natural reading as marks.
+
+    Args:
+        savings: all of them, as fractions; what costs more than twice as much is counted at -1.
+        natural: savings of the natural reading by label, one a size.
+        published: by label.
+    """
+    figure, (above, below) = subplots(2, figsize=(7.2, 3.8), sharex=True, height_ratios=(4, 1))
+    edges = np.arange(-1, 1.0001, 0.05)
+    above.hist(savings.clip(lower=-1), edges, color="#999999")
+    for row, ((label, values), marker) in enumerate(zip(natural.items(), "oDs^", strict=False)):
+        below.plot(values.clip(lower=-1), [row] * len(values), marker, linestyle="", label=label)
+    for axes in (above, below):
+        for label, value in published.items():
+            axes.axvline(value, color="#D55E00", linewidth=1.2)
+            if axes is above:
+                place = {"transform": axes.get_xaxis_transform(), "va": "bottom", "ha": "center"}
+                axes.text(value, 1.0, label, color="#D55E00", **place)
+    below.set_yticks(range(len(natural)), natural)
+    below.set_ylim(len(natural) - 0.5, -0.5)
+    above.set_ylabel("comparisons")
+    below.set_xlabel("saving; below 0 it takes more")
+    below.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure
+
+
+def share_near(savings: pd.Series, target: float, *, tolerance: float = 0.02) -> float:
+    """The share of savings within ``tolerance`` of a target."""
+    return float((savings - target).abs().le(tolerance).mean())
 
 
 def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:

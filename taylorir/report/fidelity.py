@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from taylorir.report.cost import measured_crossover
 from taylorir.report.tables import subplots
 
 ORDER_LOOK = {1: ("#7f7f7f", ":"), 2: ("#D55E00", "-"), 4: ("#009E73", "--"), 6: ("#CC79A7", "-.")}
@@ -124,13 +125,14 @@ def plot_weight_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def crossover_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+def crossover_ratios(rows: pd.DataFrame, *, value: str = "latency_ms") -> pd.DataFrame:
     """Time of the direct form over that of each efficient one: columns head_dim, num_tokens, method, ratio.
 
     Args:
-        rows: columns head_dim, num_tokens, method (one of them "taylor_direct"), latency_ms.
+        rows: columns head_dim, num_tokens, method (one of them "taylor_direct"), and the times.
+        value: the column of times.
     """
-    wide = rows.pivot_table(index=["head_dim", "num_tokens"], columns="method", values="latency_ms")
+    wide = rows.pivot_table(index=["head_dim", "num_tokens"], columns="method", values=value)
     ratios = wide.drop(columns="taylor_direct").rdiv(wide["taylor_direct"], axis=0)
     return ratios.stack().rename("ratio").reset_index()
 
@@ -143,15 +145,8 @@ def measured_crossovers(ratios: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     for (head_dim, method), some in ratios.sort_values("num_tokens").groupby(["head_dim", "method"]):
-        log_n, gain = np.log(some["num_tokens"].to_numpy()), np.log(some["ratio"].to_numpy())
-        slower = np.flatnonzero(gain < 0)
-        if not len(slower):
-            crossover = float(some["num_tokens"].iloc[0])
-        elif slower[-1] == len(gain) - 1:
-            crossover = math.nan
-        else:
-            i = slower[-1]
-            crossover = math.exp(np.interp(0, gain[i : i + 2], log_n[i : i + 2]))
+        times = some["ratio"].to_numpy(), np.ones(len(some))  # of the direct form, of the efficient one
+        crossover = measured_crossover(some["num_tokens"].to_numpy(), *times)
         found.append({"head_dim": head_dim, "method": method, "crossover": crossover})
     return pd.DataFrame(found)
 
@@ -161,8 +156,8 @@ def plot_crossovers(ratios: pd.DataFrame, theory: pd.DataFrame) -> Figure:
 
     Args:
         ratios: as :func:`crossover_ratios` gives them; the published form is dashed.
-        theory: columns head_dim, crossover: by operations of the published form, a bar in the colour of
-            its lines.
+        theory: columns head_dim, crossover: by operations of the published form, a vertical line in the
+            colour of its lines.
     """
     figure, axes = subplots()
     for (head_dim, some), color in zip(ratios.groupby("head_dim"), _CYCLE, strict=False):
@@ -171,11 +166,10 @@ def plot_crossovers(ratios: pd.DataFrame, theory: pd.DataFrame) -> Figure:
             label = f"d = {head_dim}, {'published' if published else 'ours'}"
             look = {"color": color, "marker": "^" if published else "P", "label": label}
             axes.plot(line["num_tokens"], line["ratio"], "--" if published else "-", **look)
-        mark = theory.loc[theory["head_dim"] == head_dim, "crossover"]
-        axes.plot(mark, np.ones(len(mark)), "|", color=color, markersize=22, markeredgewidth=2.5)
+        for mark in theory.loc[theory["head_dim"] == head_dim, "crossover"]:
+            axes.axvline(mark, color=color, linewidth=1, linestyle=":")
     axes.axhline(1, color="#888888", linewidth=1)
     axes.set(xlabel="tokens N", ylabel="time of direct / time of efficient", yscale="log")
-    axes.set_title("Above 1 the efficient form is faster; bars: crossover by operations")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(fontsize=9)

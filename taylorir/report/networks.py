@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from taylorir.report.tables import style_of
 
 _TITLES = {
     "network": "the network",
@@ -80,6 +84,27 @@ def _short(kind: str) -> str:
         "SwinTransformerBlock": "Swin block",
     }
     return names.get(kind, kind)
+
+
+def plot_costs(rows: pd.DataFrame) -> Figure:
+    """Multiplications of one forward pass, a bar a network and window.
+
+    Args:
+        rows: columns variant, window_tokens and gmacs, e.g. of
+            :func:`taylorir.networks.anatomy.model_rows`.
+    """
+    figure = Figure(figsize=(7.2, 0.5 * len(rows) + 1.0))
+    axes = figure.subplots()
+    sides = [math.isqrt(tokens) for tokens in rows["window_tokens"]]
+    names = [f"{name}\nwindow {side} × {side}" for name, side in zip(rows["variant"], sides, strict=True)]
+    look = [style_of("taylorswinir" if name.startswith("taylor") else "swinir") for name in rows["variant"]]
+    bars = axes.barh(names, rows["gmacs"], color=[style.color for style in look])
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="GMACs of one forward pass")
+    return figure
 
 
 def beside_published(rows: pd.DataFrame, published: pd.DataFrame, quantity: str) -> pd.DataFrame:

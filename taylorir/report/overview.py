@@ -1,6 +1,7 @@
 """The picture of the README: memory of one training step against the window, out of committed rows.
 
-``python -m taylorir.report.overview data/results/memory_overview.csv book/_static/readme.svg``
+``python -m taylorir.report.overview book/_static/readme.svg data/results/memory_m.csv
+data/results/memory_bias.csv``
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from matplotlib.figure import Figure
 from taylorir.report.tables import save_figure, style_of, use_style
 
 LABEL_SHIFT = {
-    "softmax_naive": 7,
-    "softmax_fused": -7,
-    "softmax_flash": 8,
-    "taylor_efficient": -8,
+    "softmax_naive": 8,
+    "softmax_fused": -5,
+    "taylor_published": 0,
+    "softmax_flex": 12,
+    "softmax_flash": 0,
+    "taylor_efficient": -12,
 }  # points, by method
+SETTING = {"model": "M", "upscale": 2, "mode": "train", "checkpoint": False, "lr_size": 96}
 
 
 def plot_overview(rows: pd.DataFrame) -> Figure:
     """Peak memory in GiB against the side of the window, one line a method, each named at its end.
 
     Args:
-        rows: one setting (model, LR size, upscale, mode) with columns method, window_size, peak_memory_mib.
+        rows: of memory tables; those of ``SETTING`` count, at windows that divide its image.
     """
+    for column, value in SETTING.items():
+        rows = rows[rows[column] == value]
+    rows = rows[SETTING["lr_size"] % rows.window_size == 0]
     figure = Figure(figsize=(7.6, 3.5))
     axes = figure.subplots()
     for method, shift in LABEL_SHIFT.items():
@@ -40,7 +47,8 @@ def plot_overview(rows: pd.DataFrame) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     sides = sorted(rows.window_size.unique())
-    axes.set_xticks(sides, [f"{side}×{side}" for side in sides])
+    axes.set_xticks(sides, [str(side) for side in sides])
+    axes.set_xlabel("side of the window, tokens")
     ticks = [4, 8, 16, 32, 64]
     axes.set_yticks(ticks, [f"{tick} GiB" for tick in ticks])
     axes.set_ylim(2.5, 128)
@@ -49,9 +57,9 @@ def plot_overview(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def main(table: str, picture: str) -> None:
+def main(picture: str, *tables: str) -> None:
     use_style()
-    figure = plot_overview(pd.read_csv(table))
+    figure = plot_overview(pd.concat(map(pd.read_csv, tables)))
     figure.set_facecolor("white")
     save_figure(figure, Path(picture))
 

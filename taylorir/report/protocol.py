@@ -63,8 +63,12 @@ def compare_with_published(
 
 
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
-    """Published rows, one line a model, training set and scale, one column a set: ``dB / SSIM``."""
+    """Published rows, one line a model, training set and scale, one column a set: ``dB / SSIM``.
+
+    Rows without a value, which wait for a holder of the paper, are left out.
+    """
     keys = ["model", "training", "upscale"]
+    published = published.dropna(subset=["psnr_y", "ssim_y"])
     cells = published.assign(
         cell=[f"{a:.2f} / {b:.4f}" for a, b in zip(published.psnr_y, published.ssim_y, strict=True)]
     )
@@ -75,3 +79,32 @@ def published_table(published: pd.DataFrame) -> pd.DataFrame:
         ["upscale", "model", "training"], key=lambda c: c.map(order) if c.name == "model" else c
     )
     return wide.reset_index(drop=True)
+
+
+def beside_paper(published: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """The paper's cells of TaylorSwinIR beside SwinIR's, and its gain beside the one measured here.
+
+    Args:
+        published: rows, one a set: model ("TaylorSwinIR", "SwinIR-M"), training, set, upscale, psnr_y and
+            ssim_y. Cells of TaylorSwinIR that nobody has typed yet are missing, and so is what follows.
+        measured: rows, one an image and training: model ("SwinIR" or "TaylorSwinIR"), set, upscale, psnr_y,
+            ssim_y.
+
+    Returns:
+        Columns measure, set, upscale, paper, swinir (as published, trained on the same images), gain_paper,
+        gain_here (of set means), difference (of the two gains).
+    """
+    keys = ["set", "upscale"]
+    own = published[published.model == "TaylorSwinIR"]
+    parts = []
+    for measure in ("psnr_y", "ssim_y"):
+        stated = published[published.model == "SwinIR-M"].set_index(["training", *keys])[measure]
+        here = measured.pivot_table(index=keys, columns="model", values=measure)
+        gain_here = (here["TaylorSwinIR"] - here["SwinIR"]).rename("gain_here")
+        cells = own[["training", *keys, measure]].rename(columns={measure: "paper"})
+        cells = cells.join(stated.rename("swinir"), on=["training", *keys]).join(gain_here, on=keys)
+        parts.append(cells.assign(measure=measure))
+    cells = pd.concat(parts, ignore_index=True)
+    cells["gain_paper"] = cells.paper - cells.swinir
+    cells["difference"] = cells.gain_paper - cells.gain_here
+    return cells[["measure", *keys, "paper", "swinir", "gain_paper", "gain_here", "difference"]]

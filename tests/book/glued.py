@@ -1,0 +1,44 @@
+"""What the notebooks of a book glued, and where its pages show it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROLE = re.compile(r"\{glue:text\}`(?:[\w/.]*?(\w+)\.ipynb::)?(\w+)(?::([^`]*))?`")
+
+
+class Shown(NamedTuple):
+    """A place that shows a glued value."""
+
+    page: str
+    key: str
+    form: str
+
+
+def glued_values(executed: Path) -> dict[str, dict[str, str]]:
+    """By notebook, what it glued: text by key."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(executed.glob("*.ipynb")):
+        values = found.setdefault(path.stem, {})
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", ()):
+                glue = output.get("metadata", {}).get("scrapbook")
+                text = glue and output["data"].get(f"{glue.get('mime_prefix', '')}text/plain")
+                if text:
+                    values[glue["name"]] = "".join(text)
+    return found
+
+
+def shown_values(pages: list[Path]) -> list[Shown]:
+    """Every ``{glue:text}`` in the prose of Markdown pages and notebooks."""
+    found = []
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+            text = "\n".join("".join(cell["source"]) for cell in cells)
+        found += [Shown(path.stem, key, form or "") for _, key, form in ROLE.findall(text)]
+    return found

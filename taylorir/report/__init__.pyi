@@ -21,11 +21,10 @@ from .evidence import (
     needed_in_words as needed_in_words,
     seeds_needed as seeds_needed,
 )
+from .glued import glue_figure as glue_figure, glue_values as glue_values
 from .tables import (
     MethodStyle as MethodStyle,
     Table as Table,
-    glue_figure as glue_figure,
-    glue_values as glue_values,
     measured_on as measured_on,
     plot_methods as plot_methods,
     plot_pictures as plot_pictures,

@@ -87,37 +87,6 @@ def test_table_refuses_a_best_that_is_neither():
         report.table(ROWS, best={"psnr": "largest"})
 
 
-def test_glue_takes_one_number_or_word_and_refuses_the_rest(monkeypatch):
-    glued = {}
-    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value}))
-    report.glue_values(a=np.float32(0.5), b=np.int64(3), c="word", d=np.array([2.0]), e=True)
-    assert glued == {"a": 0.5, "b": 3, "c": "word", "d": 2.0, "e": "True"}
-    assert [type(value) for value in glued.values()] == [float, int, str, float, str]
-    for value in (float("nan"), np.inf):
-        with pytest.raises(ValueError, match="finite"):
-            report.glue_values(x=value)
-    for value in (np.ones(2), [1], None):
-        with pytest.raises(TypeError, match="expected a number or a string"):
-            report.glue_values(x=value)
-
-
-def test_glued_values_are_shown_a_line_each(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *data, **options: shown.append((data, options)))
-    report.glue_values(third=np.float32(1 / 3), many=1234567, word="x")
-    ((data,), options) = shown[-1]
-    assert data == {"text/plain": "third = 0.333333\nmany = 1234567\nword = x"} and options["raw"]
-
-
-def test_a_figure_is_glued_at_the_size_of_the_box_and_not_shown(monkeypatch):
-    glued = []
-    monkeypatch.setattr("myst_nb.glue", lambda *given, display: glued.append((*given, display)))
-    figure = Figure()
-    report.glue_figure("drawn", figure)
-    assert glued == [("drawn", figure, False)]
-    assert figure.get_size_inches().tolist() == [4.8, 3.6]
-
-
 def test_each_method_has_a_look_of_its_own():
     looks = {name: style for name, style in report.METHODS.items() if name not in ("swinir", "taylorswinir")}
     for field in range(3):

@@ -1,0 +1,65 @@
+"""Numbers, words and figures that a notebook glues, for its prose and for other pages. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+from typing import Any
+
+from matplotlib.figure import Figure
+
+#: Metadata of an output that only those see who run a notebook by hand; the book is built without it.
+BY_HAND = "taylorir_by_hand"
+
+
+def glue_values(**values: Any) -> None:
+    """Glue numbers and words by name, for ``{glue:text}`` in the prose of this notebook and of other pages.
+
+    A notebook that is run by hand shows them, a line each; for the book ``taylorir.pipeline`` takes these
+    lines out.
+
+    Raises:
+        ValueError: for NaN or infinity, which no sentence should hold.
+        TypeError: for anything but numbers, booleans and strings.
+    """
+    from IPython.display import display
+    from myst_nb import glue
+
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    lines = (
+        f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in plain.items()
+    )
+    display({"text/plain": "\n".join(lines)}, raw=True, metadata={BY_HAND: True})
+
+
+def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 3.6)) -> None:
+    """Glue a figure by name, for the box at the head of a chapter; the cell does not show it.
+
+    Args:
+        name: by which the box takes it.
+        figure: as a plot function of this room gives it.
+        size: width and height in inches that fit the box.
+    """
+    from myst_nb import glue
+
+    figure.set_size_inches(size)
+    glue(name, figure, display=False)
+
+
+def _plain(name: str, value: Any) -> float | int | str:
+    if hasattr(value, "item"):  # an array of one element; of more, it is the TypeError below
+        with contextlib.suppress(ValueError, RuntimeError):
+            value = value.item()
+    if isinstance(value, str | bool):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"glue_values: {name} is a {type(value).__name__}, expected a number or a string")
+    if not math.isfinite(value):
+        raise ValueError(f"glue_values: {name} is {value}, expected a finite number")
+    return float(value)

@@ -1,7 +1,7 @@
 """What is attention, and what makes it linear in the number of tokens? Softmax, and TaylorShift in its direct
 and efficient forms.
 
-Chapters 1 and 2. It imports no other room; its kernels compute what its definitions say, faster.
+Notebooks 01 and 02. It imports no other room; its kernels compute what its definitions say, faster.
 """
 
 import lazy_loader

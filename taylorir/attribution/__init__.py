@@ -1,6 +1,6 @@
 """Which pixels does the network look at?
 
-Chapter 10. It imports evaluation, datasets, images, networks and rows.
+Notebook 10. It imports evaluation, datasets, images, networks and rows.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """Can TaylorShift take the place of softmax in a network of others? Its attention converted, and calibrated.
 
-Chapter 13. It imports attention, networks, evaluation and training. No library of networks is imported:
+Notebook 13. It imports attention, networks, evaluation and training. No library of networks is imported:
 modules are recognised by the names of their classes.
 """
 

@@ -1,6 +1,6 @@
 """What does it cost? Time, operations and memory of attention and of networks, counted and measured.
 
-Chapters 5 and 8. It imports attention, networks and rows.
+Notebooks 05 and 08. It imports attention, networks and rows.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """Which images, from where, and are they the right ones?
 
-Chapter 3. It imports images and rows.
+Notebook 03. It imports images and rows.
 """
 
 import lazy_loader

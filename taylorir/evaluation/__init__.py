@@ -1,6 +1,6 @@
 """How good is a network, by the field's protocol, on images of any size in a given memory?
 
-Chapter 3. It imports cost, datasets, images, networks and rows.
+Notebook 03. It imports cost, datasets, images, networks and rows.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """Which trainings answer the paper's claims, what do they show, and how sure is it?
 
-Chapters 7, 11 and 12. It imports evaluation, training, report and what these import.
+Notebooks 07, 11 and 12. It imports evaluation, training, report and what these import.
 """
 
 import lazy_loader

@@ -57,7 +57,7 @@ _MINI = TrainConfig(
 )  # fmt: skip
 
 
-_LOOKED_INTO = {"main", "floor", "a", "d", "g"}  # chapter 10 tells window, softmax and shift apart
+_LOOKED_INTO = {"main", "floor", "a", "d", "g"}  # notebook 10 tells window, softmax and shift apart
 
 
 def _mini(

@@ -1,6 +1,6 @@
 """How far is TaylorShift from softmax, and how exact is it in floating point?
 
-Chapters 2 and 9. It imports attention and rows.
+Notebooks 02 and 09. It imports attention and rows.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """What is a picture, and how far are two apart? Reading and writing, MATLAB's bicubic, luma, degradations,
 PSNR and SSIM.
 
-Chapter 3. It imports rows.
+Notebook 03. It imports rows.
 """
 
 import lazy_loader

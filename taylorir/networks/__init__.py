@@ -1,7 +1,7 @@
 """Which networks? SwinIR and TaylorSwinIR from one configuration, their windows and positions, conversion,
 checkpoints, export.
 
-Chapters 6 and 13. It imports attention and rows.
+Notebooks 06 and 13. It imports attention and rows.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """How is a network trained so that the run can be repeated, stopped and resumed?
 
-Chapter 4. It imports datasets, images, networks and rows.
+Notebook 04. It imports datasets, images, networks and rows.
 """
 
 import lazy_loader

@@ -63,10 +63,11 @@ class Page:
 
     def press(self, key: str, times: int = 1) -> None:
         """Press and release a named key, such as ArrowLeft, where the focus is."""
-        code = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}[key]
+        code = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Space": 32}[key]
+        name = " " if key == "Space" else key
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+                self.call("Input.dispatchKeyEvent", type=kind, key=name, code=key, windowsVirtualKeyCode=code)
 
     def show_as(self, *, scheme: str = "light", width: int = 1280, height: int = 900) -> None:
         """Colour scheme and size of the window, for the pages opened from now on."""

@@ -10,14 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-STILL_WITHOUT = {
-    "04_training",
-    "07_quality",
-    "08_runtime",
-    "13_conversion",
-    "14_restoration",
-    "15_by_hand",
-}
+STILL_WITHOUT = ("04_", "07_", "08_", "13_", "14_", "15_")
 
 
 def referred_to() -> set[str]:
@@ -31,7 +24,7 @@ def referred_to() -> set[str]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_figure_and_table_has_a_name_that_prose_refers_to(path):
-    if path.stem in STILL_WITHOUT:
+    if path.stem.startswith(STILL_WITHOUT):
         return
     names = []
     for cell in nbformat.read(path, 4).cells:

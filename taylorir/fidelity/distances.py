@@ -90,8 +90,9 @@ def output_error(p: Tensor, t: Tensor, v: Tensor) -> Tensor:
         p, t: weights ``[..., M, N]`` of the reference and of the approximation.
         v: values ``[..., N, d]``.
     """
-    moved = ((t - p) @ v).norm(dim=-1)
-    spread = (v - v.mean(-2, keepdim=True)).square().sum(-1).mean(-1, keepdim=True).sqrt()
+    centred = v - v.mean(-2, keepdim=True)  # moves as v does: the weights of both sum to 1
+    moved = ((t - p) @ centred).norm(dim=-1)
+    spread = centred.square().sum(-1).mean(-1, keepdim=True).sqrt()
     return torch.where(moved == 0, 0.0, moved / spread)
 
 

@@ -27,7 +27,7 @@ def glued_values(executed: Path) -> dict[str, dict[str, str]]:
             for output in cell.get("outputs", ()):
                 glue = output.get("metadata", {}).get("scrapbook")
                 text = glue and output["data"].get(f"{glue.get('mime_prefix', '')}text/plain")
-                if text:
+                if text and not "".join(text).startswith("<Figure"):
                     values[glue["name"]] = "".join(text)
     return found
 

@@ -7,3 +7,4 @@ from .calibration import (
 from .conversion import taylorize as taylorize
 from .folders import load_any as load_any
 from .operator import TaylorAttention as TaylorAttention
+from .sites import survey as survey

@@ -22,6 +22,7 @@ from taylorir.networks import merge, partition
 class HATOverlap(TaylorAttention):
     """HAT's ``OCAB``: queries of a window, keys of a larger one around it, zeros beyond the image."""
 
+    kind = "overlapping"
     DROPPED = ("relative_position_bias_table",)
 
     def forward(self, x: Tensor, x_size: tuple[int, int], rpi: None) -> Tensor:
@@ -62,6 +63,7 @@ class GRLStripes(TaylorAttention):
     Of its temperatures the first half is of the anchors, the second of the stripe.
     """
 
+    kind = "stripe"
     DROPPED = ("attn_transform1", "attn_transform2")
     attn_transform1 = attn_transform2 = None
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from taylorir.convert.adapted import Adapted, adapted
 from taylorir.convert.operator import TaylorAttention
-from taylorir.convert.table import ADAPTERS, adapter_of
+from taylorir.convert.sites import survey
+from taylorir.convert.table import adapter_of
 from taylorir.networks import CONVERTED, SwinIR, WindowAttention, taylorize as taylorize_swinir
+
+PROBE = (64, 64)
+"""Height and width of the image that a network without known modules is surveyed with."""
 
 
 def taylorize(
@@ -44,7 +49,8 @@ def taylorize(
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: nothing in it is known here, ``keep`` names no module, or its windows cannot change so.
+        ValueError: nothing in it is known here, and why for each attention; ``keep`` names no module; or the
+            windows cannot change so.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -130,5 +136,11 @@ def _why_none(model: nn.Module, sites: set[str]) -> str:
         return "all its attention is kept"
     if any(isinstance(module, Adapted) for module in model.modules()):
         return "it is converted already"
-    families = sorted({name for _, name in ADAPTERS})
-    return f"no module in it is known; known: SwinIR of this project and {', '.join(families)}"
+    try:
+        found = survey(model, torch.rand(1, 3, *PROBE))
+    except Exception as error:  # whatever stops a network that no one knows, at a size that was guessed
+        return f"no module in it is known, and an image of {PROBE} cannot be run to survey it: {error}"
+    if found.empty:
+        return "no module in it attends by softmax"
+    notes = found.drop_duplicates(["class", "note"]).itertuples()
+    return "; ".join(f"{site.module} ({site[2]}): {site.note}" for site in notes)

@@ -32,6 +32,8 @@ NO_CAUSE = "TaylorShift cannot mask what comes later: no regions say it"
 class TorchMultihead(TaylorAttention):
     """``nn.MultiheadAttention``, as IPT, SwinIR's peers and torchvision's ViT use it. It gives no weights."""
 
+    kind = "global"
+
     def forward(
         self,
         query: Tensor,
@@ -111,6 +113,8 @@ class TorchvisionWindowsV2(TorchvisionWindows):
 class TimmAttention(TaylorAttention):
     """timm's ``Attention``, of its ViT and others."""
 
+    kind = "global"
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         refuse(is_causal, NO_CAUSE)
         refuse(attn_mask is not None, "attn_mask must be None: TaylorShift takes regions")
@@ -157,6 +161,8 @@ class TimmBlock(Adapted):
 class HuggingfaceAttention(TaylorAttention):
     """``ViTAttention``: one projection each; weights are asked for by an argument or the configuration."""
 
+    kind = "global"
+
     def count_heads(self) -> int:
         return self.num_attention_heads
 
@@ -172,6 +178,7 @@ class HuggingfaceAttention(TaylorAttention):
 class HuggingfaceWindows(HuggingfaceAttention):
     """``SwinAttention``."""
 
+    kind = "window"
     DROPPED = ("relative_position_bias",)
 
 

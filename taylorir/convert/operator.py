@@ -9,15 +9,20 @@ Shape legend
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from taylorir.attention import centre_keys, taylor_attention, taylor_direct
 from taylorir.convert.adapted import Adapted
-from taylorir.convert.regions import labels_of_mask
+from taylorir.convert.regions import NUM_LABELS, labels_of_mask
 
 
 class TaylorAttention(Adapted):
     """An adapter of a module that attends: it extracts q, k, v, calls :meth:`attend`, merges."""
+
+    kind: ClassVar[str] = "window"
+    """What :func:`taylorir.convert.survey` calls it."""
 
     temperature: nn.Parameter
     centre_keys: bool
@@ -45,8 +50,8 @@ class TaylorAttention(Adapted):
 
         Args:
             q, k, v: [B, H, N, d]; keys and values may have another number of tokens, and v another width.
-            regions: labels [nW, N] of the windows of an image, B being images times nW; a pair of them, of
-                queries and of keys; or a mask [nW, N, N], which is read as labels.
+            regions: labels [nW, N], 0 to 3, of the windows of an image, B being images times nW; a pair of
+                them, of queries and of keys; or a mask [nW, N, N], which is read as labels.
             temperature: of each head, default all that the module has.
 
         Returns:
@@ -54,19 +59,26 @@ class TaylorAttention(Adapted):
         """
         temperature = self.temperature if temperature is None else temperature
         if regions is None:
-            return self._attend(q, k, v, None, temperature)
+            return self._attend(q, k, v, temperature)
+        known = not isinstance(regions, Tensor) or regions.ndim == 2
         if isinstance(regions, Tensor):
-            regions = (regions if regions.ndim == 2 else labels_of_mask(regions),) * 2
+            regions = (regions if known else labels_of_mask(regions),) * 2
         labels = regions[0].to(q.device)
         labels = (labels, labels if regions[0] is regions[1] else regions[1].to(q.device))
         q, k, v = (x.unflatten(0, (-1, len(labels[0]))) for x in (q, k, v))
-        return self._attend(q, k, v, labels, temperature).flatten(0, 1)
+        return self._attend(q, k, v, temperature, labels, NUM_LABELS if known else None).flatten(0, 1)
 
     def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, labels: tuple[Tensor, Tensor] | None, temperature: Tensor
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        temperature: Tensor,
+        labels: tuple[Tensor, Tensor] | None = None,
+        num_labels: int | None = None,
     ) -> Tensor:
         if self.centre_keys:
-            k = centre_keys(k, labels)
+            k = centre_keys(k, labels, num_regions=num_labels)
         if self.order == 2:
             one_for_both = labels[0] if labels and labels[0] is labels[1] else labels
             return taylor_attention(q, k, v, temperature=temperature, regions=one_for_both)

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from taylorir.networks import partition
 
+NUM_LABELS = 4
+"""Labels of :func:`shifted_labels`: 0 .. 3."""
+
 _FORBIDDEN = -50.0
 """What is added to a score where tokens may not meet is below this: -100 as a rule, or minus infinity."""
 

@@ -6,10 +6,14 @@ imported. Where authors write a family as a library does, both names are there.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import nn
 
 from taylorir.convert import across, libraries, windows
 from taylorir.convert.adapted import Adapter
+
+_Entry = TypeVar("_Entry")
 
 ADAPTERS: dict[tuple[str, str], type[Adapter]] = {
     # SwinIR, arXiv 2108.10257
@@ -82,10 +86,29 @@ ADAPTERS: dict[tuple[str, str], type[Adapter]] = {
 }
 
 
+REASONS: dict[tuple[str, str], str] = {
+    ("spandrel.architectures.ATD", "AC_MSA"): "attends within small groups of tokens that are alike",
+    (
+        "spandrel.architectures.RGT",
+        "RG_SA",
+    ): "has a few keys that sum up the image, so it is linear in N already",
+}
+"""Why some attention between tokens has no adapter."""
+
+
 def adapter_of(module: nn.Module) -> type[Adapter] | None:
     """The adapter of a module, or None."""
+    return _of(module, ADAPTERS)
+
+
+def reason_of(module: nn.Module) -> str | None:
+    """Why a module has no adapter, or None."""
+    return _of(module, REASONS)
+
+
+def _of(module: nn.Module, table: dict[tuple[str, str], _Entry]) -> _Entry | None:
     home = type(module).__module__
-    for (prefix, name), adapter in ADAPTERS.items():
+    for (prefix, name), entry in table.items():
         if type(module).__name__ == name and (home == prefix or home.startswith(prefix + ".")):
-            return adapter
+            return entry
     return None

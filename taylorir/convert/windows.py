@@ -157,6 +157,7 @@ class ATDWindows(TaylorAttention):
 class DATWindows(TaylorAttention):
     """A half of the channels in rectangles, upright or lying, of DAT, RGT and CRAFT."""
 
+    kind = "rectangle"
     DROPPED = ("pos", "rpe_biases", "relative_position_index")
 
     def forward(self, qkv: Tensor, H: int, W: int, mask: Tensor | None = None, **positions: Tensor) -> Tensor:

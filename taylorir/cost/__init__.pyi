@@ -34,3 +34,4 @@ from .runtime import (
     network_rows as network_rows,
 )
 from .timing import Timing as Timing, time_calls as time_calls
+from .tracing import windows_as_wholes as windows_as_wholes

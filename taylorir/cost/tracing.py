@@ -14,13 +14,14 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from taylorir.attention.kernels.segments import Execution, Portion, Segment, whole_windows
+from taylorir.attention.kernels.segments import Execution, Portion, Segment, executing, whole_windows
 from taylorir.cost.allocations import AllocationTrace, Template
 from taylorir.networks import window_regions
 
@@ -63,6 +64,11 @@ class WholeWindows(Execution):
     def segments(self, queries: Tensor, keys: Tensor) -> list[Segment]:
         """One segment of all tokens."""
         return whole_windows(*queries.shape, keys.shape[1])
+
+
+def windows_as_wholes() -> AbstractContextManager:
+    """Within the block networks without contents run, their shifted windows as whole ones."""
+    return executing(WholeWindows())
 
 
 def _on(device: torch.device, part: slice | Tensor) -> slice | Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from taylorir.networks import build_model
 from tests.random_networks import stirred
 
 
@@ -166,6 +167,60 @@ def ipt():
     return IPT(patch_size=12, n_feats=2, num_heads=2, num_layers=1, scale=[2], no_norm=False)
 
 
+# --- networks that the table does not convert ---------------------------------------------------------
+
+
+def own_swinir():
+    return build_model("swinir_tiny_x2", window_size=4, embed_dim=12, num_heads=2)
+
+
+def uformer():
+    from spandrel.architectures.Uformer import Uformer
+
+    return Uformer(
+        img_size=32, embed_dim=8, depths=[1] * 9, num_heads=[1, 1, 2, 2, 2, 2, 2, 1, 1], win_size=2
+    )
+
+
+def restoreformer():
+    from spandrel.architectures.RestoreFormer import RestoreFormer
+
+    return RestoreFormer(
+        ch=32, ch_mult=(1, 1), num_res_blocks=1, attn_resolutions=(8,), resolution=16, z_channels=32,
+        embed_dim=32, n_embed=8, head_size=4,
+    )  # fmt: skip
+
+
+def kbnet():
+    from spandrel.architectures.KBNet import KBNet_l
+
+    return KBNet_l(dim=48, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1)
+
+
+def retinexformer():
+    from spandrel.architectures.RetinexFormer import RetinexFormer
+
+    return RetinexFormer(n_feat=8, stage=1)
+
+
+def cidnet():
+    from spandrel.architectures.HVICIDNet import HVICIDNet
+
+    return HVICIDNet(channels=[4, 4, 8, 16], heads=[1, 2, 4, 8])
+
+
+def ditn():
+    from spandrel.architectures.DITN import DITN
+
+    return DITN(dim=12, ITL_blocks=1, SAL_blocks=1, UFONE_blocks=1, patch_size=4, upscale=2)
+
+
+def dctlsa():
+    from spandrel.architectures.DCTLSA import DCTLSA
+
+    return DCTLSA(nf=20, upscale=2)
+
+
 # --- libraries -----------------------------------------------------------------------------------------
 
 
@@ -314,4 +369,15 @@ FAMILIES = {
     "transformers Swin2SR": Family(
         "transformers", huggingface_swin2sr, {"Swin2SRSelfAttention": 2}, window_size=8
     ),
+}
+
+UNKNOWN = {
+    "SwinIR of this project": Family("torch", own_swinir, {}),
+    "Uformer": Family("spandrel", uformer, {}, sizes=((32, 32),)),
+    "RestoreFormer": Family("spandrel", restoreformer, {}, sizes=((16, 16),)),
+    "KBNet": Family("spandrel", kbnet, {}, sizes=((32, 32),)),
+    "RetinexFormer": Family("spandrel", retinexformer, {}, sizes=((32, 32),)),
+    "HVI-CIDNet": Family("spandrel", cidnet, {}, sizes=((32, 32),)),
+    "DITN": Family("spandrel", ditn, {}, sizes=((16, 16),)),
+    "DCTLSA": Family("spandrel", dctlsa, {}, sizes=((16, 16),)),
 }

@@ -10,7 +10,7 @@ from taylorir.attention import taylor_direct
 from taylorir.convert import taylorize
 from taylorir.convert.regions import labels_of_mask, shifted_labels
 from taylorir.networks import TaylorWindowAttention, WindowAttention, build_model
-from tests.convert.families import FAMILIES
+from tests.convert.families import FAMILIES, UNKNOWN
 from tests.random_networks import stirred
 
 
@@ -32,7 +32,13 @@ def test_swinir_of_this_project_keeps_softmax_where_it_is_asked_to():
 
 def test_what_cannot_be_converted_is_refused_in_one_line():
     for model, message in (
-        (nn.Sequential(nn.Conv2d(3, 3, 3)), "cannot taylorize Sequential: no module in it is known"),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 3)),
+            "cannot taylorize Sequential: no module in it attends by softmax",
+        ),
+        (nn.Linear(4, 4), r"cannot taylorize Linear: no module .* image of \(64, 64\) cannot be run"),
+        (UNKNOWN["DITN"].network().float(), r"\(ISA\): attends over 12 channels, not tokens"),
+        (UNKNOWN["RestoreFormer"].network().float(), r"\(MultiHeadAttnBlock\): no adapter knows MultiHead"),
         (build_model("swinir_tiny_x2"), "keep names no module of SwinIR: 'layer.0'"),
         (
             taylorize(nn.MultiheadAttention(4, 2)),

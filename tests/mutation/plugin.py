@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import gc
 import os
 import pickle
@@ -249,6 +250,7 @@ def _in_child(
         changed[_key(function.__code__)].put_into(function)
     if not found:
         return NOT_FOUND
+    _forget(functions, {function.__code__.co_filename for function in found})
     session._setupstate.teardown_exact(session.items[tests[0]])
     spent = 0.0
     for number, following in zip(tests, [*tests[1:], tests[-1]], strict=True):
@@ -258,3 +260,14 @@ def _in_child(
             return KILLED
         spent += seconds[number]
     return SURVIVED
+
+
+def _forget(functions: list[types.FunctionType], files: set[str]) -> None:
+    """Empty what functions keep of earlier calls: results of the changed files, and of sizes everywhere."""
+    for cached in [thing for thing in gc.get_objects() if isinstance(thing, functools._lru_cache_wrapper)]:
+        code = getattr(cached.__wrapped__, "__code__", None)
+        if code is not None and code.co_filename in files:
+            cached.cache_clear()
+    for function in functions:
+        if hasattr(function, "kept"):  # taylorir.networks.windows.cached_by_shape
+            function.kept.clear()

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from taylorir.pipeline.book import copy_pages
 from taylorir.pipeline.build import end_with_parent
 from taylorir.rows import write_atomic
@@ -36,16 +38,17 @@ def build_pdf(source: Path, target: Path) -> Path:
     Raises:
         RuntimeError: there is no Chromium, the page cannot be built, or printing fails.
     """
-    from jupyter_book.cli.main import main as jupyter_book
-
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         raise RuntimeError(f"no browser to print with; looked for {', '.join(BROWSERS)}")
+    from jupyter_book.cli.main import main as jupyter_book
+
     copy_pages(source)
     with tempfile.TemporaryDirectory(prefix="taylorir-pdf-", ignore_cleanup_errors=True) as name:
         options = ["--config", "_config.yml", "--path-output", name, "--builder", "singlehtml", "--all"]
         jupyter_book(["build", str(source), *options], standalone_mode=False)
-        page = next(Path(name, "_build", "singlehtml").glob("*.html"))
+        root = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))["root"]
+        page = Path(name, "_build", "singlehtml", f"{root}.html")
         printed = Path(name, "printed.pdf")
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         flags += [f"--user-data-dir={name}/profile", "--virtual-time-budget=300000", "--no-pdf-header-footer"]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taylorir.cli.options import Device
+from taylorir.cli.output import AsJson, Out, check_out, print_json, print_table, write_csv
+
 if TYPE_CHECKING:
     import pandas as pd
     import torch
@@ -24,10 +27,8 @@ def _positive(value: float | None) -> float | None:
     return value
 
 
-Out = Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes to work in.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no table.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 Seconds = Annotated[float, typer.Option(callback=_positive, help="Time to spend on a measurement.")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help="May be repeated; default: all.")]
@@ -63,13 +64,14 @@ def time_networks(
     device: Device = "auto",
     out: Out = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time networks on square images, in turns: median with the 20% and 80% quantiles."""
     from taylorir.cost import NETWORK_METHODS, TimedNetwork, network_rows
     from taylorir.evaluation import window_pixels
     from taylorir.networks import VARIANTS, build_model, load_network
 
-    _writable(out)
+    check_out(out)
     for name in method or ():
         if name not in NETWORK_METHODS:
             raise ValueError(f"--method must be one of {', '.join(NETWORK_METHODS)}, not {name!r}")
@@ -98,7 +100,7 @@ def time_networks(
         dtype=_dtype(dtype),
     )
     shown = ("variant", "method", "window_size", "mode", "lr_size", "latency_ms", "cpu_ms", "status")
-    _finish(rows, shown, out, quiet)
+    _finish(rows, shown, out, quiet, as_json)
 
 
 @benchmark_app.command("network")
@@ -113,16 +115,17 @@ def network_cost(
     batch: Annotated[int, typer.Option(min=1, help="Images.")] = 1,
     out: Out = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Parameters, operations and peak memory of any network, counted without running it; needs no GPU."""
     from taylorir.cost import cost_rows
     from taylorir.networks import VARIANTS, build_model, load_network
 
-    _writable(out)
+    check_out(out)
     networks = {name: build_model(name) if name in VARIANTS else load_network(name) for name in models}
     rows = cost_rows(networks, lr_size or [96], mode or ["infer"], batch=batch)
     shown = ("model", "upscale", "parameters", "lr_size", "mode", "batch", "gflops", "peak_memory_mib")
-    _finish(rows, shown, out, quiet)
+    _finish(rows, shown, out, quiet, as_json)
 
 
 @benchmark_app.command("attention")
@@ -142,11 +145,12 @@ def time_attention(
     device: Device = "auto",
     out: Out = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time attention alone against the number of tokens."""
     from taylorir.cost import RUNTIME_MODES, attention_methods, attention_rows
 
-    _writable(out)
+    check_out(out)
     chosen = usable_device(device)
     rows = attention_rows(
         method or attention_methods(chosen),
@@ -159,7 +163,7 @@ def time_attention(
         dtype=_dtype(dtype),
         seconds=seconds,
     )
-    _finish(rows, ("method", "mode", "num_tokens", "batch", "latency_ms", "status"), out, quiet)
+    _finish(rows, ("method", "mode", "num_tokens", "batch", "latency_ms", "status"), out, quiet, as_json)
 
 
 @benchmark_app.command("memory")
@@ -177,6 +181,7 @@ def memory(
     jobs: Jobs = 2,
     out: Out = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Peak memory of a training step and of inference, exact, traced on fake tensors; needs no GPU.
 
@@ -184,7 +189,7 @@ def memory(
     """
     from taylorir.cost import LR_SIZES, NETWORK_METHODS, UPSCALES, WINDOWS, memory_points, memory_table
 
-    _writable(out)
+    check_out(out)
     points = memory_points(
         model or ("M", "S"),
         method or tuple(NETWORK_METHODS),
@@ -195,26 +200,28 @@ def memory(
     )
     rows = memory_table(points, out, jobs=jobs, progress=not quiet)
     shown = ("model", "method", "checkpoint", "window_size", "lr_size", "upscale", "mode", "peak_memory_mib")
-    _finish(rows, shown if len(rows) <= 60 else (), None, quiet)
+    _finish(rows, shown if len(rows) <= 60 else (), None, quiet, as_json)
 
 
 @benchmark_app.command("limits")
-def limits(jobs: Jobs = 2, out: Out = None, quiet: Quiet = False) -> None:
+def limits(jobs: Jobs = 2, out: Out = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """The largest window and the largest image that fit in 8 to 141 GiB, by search over the accounting."""
     from taylorir.cost import limit_points, limit_rows
 
-    _writable(out)
+    check_out(out)
     rows = limit_rows(limit_points(), jobs=jobs, progress=not quiet)
-    _finish(rows, ("method", "checkpoint", "mode", "vary", "budget_gib", "largest"), out, quiet)
+    _finish(rows, ("method", "checkpoint", "mode", "vary", "budget_gib", "largest"), out, quiet, as_json)
 
 
 @benchmark_app.command("flops")
-def flops(out: Out = None, quiet: Quiet = False) -> None:
+def flops(out: Out = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """Operations of attention, counted from what runs, beside the formulas."""
     from taylorir.cost import flop_rows
 
-    _writable(out)
-    _finish(flop_rows(), ("method", "num_tokens", "head_dim", "forward_flops", "train_flops"), out, quiet)
+    check_out(out)
+    _finish(
+        flop_rows(), ("method", "num_tokens", "head_dim", "forward_flops", "train_flops"), out, quiet, as_json
+    )
 
 
 @benchmark_app.command("validate")
@@ -226,33 +233,27 @@ def validate(
     device: Device = "auto",
     out: Out = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """The accounting beside what real runs allocate, each in a fresh process."""
     from taylorir.cost import LARGE_POINTS, VALIDATION_POINTS, validation_rows
 
-    _writable(out)
+    check_out(out)
     rows = validation_rows(
         usable_device(device), LARGE_POINTS if large else VALIDATION_POINTS, limit_gib=limit_gib
     )
-    _finish(rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet)
+    _finish(
+        rows, ("method", "checkpoint", "mode", "window_size", "lr_size", "difference"), out, quiet, as_json
+    )
 
 
-def _writable(out: Path | None) -> None:
-    if out is not None:
-        from taylorir.evaluation import check_writable
-
-        check_writable(out)
-
-
-def _finish(rows: pd.DataFrame, shown: tuple[str, ...], out: Path | None, quiet: bool) -> None:
+def _finish(rows: pd.DataFrame, shown: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool) -> None:
     columns = [name for name in shown if name in rows]
-    if not quiet and columns:
-        typer.echo(rows[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    if out is not None:
-        from taylorir.rows import write_atomic
-
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
+    if as_json:
+        print_json(rows)
+    elif not quiet and columns:
+        print_table(rows[columns])
+    write_csv(rows, out)
 
 
 def _dtype(name: str) -> torch.dtype:

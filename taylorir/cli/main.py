@@ -13,6 +13,19 @@ import typer
 import taylorir
 from taylorir.cli.benchmark import benchmark_app, usable_device
 from taylorir.cli.data import DataRoot, data_app
+from taylorir.cli.models import complete_dataset, complete_model, complete_variant, list_models
+from taylorir.cli.options import (
+    Degradation,
+    Device,
+    Ensemble,
+    Memory,
+    Overlap,
+    Precision,
+    Quiet,
+    Tile,
+    Upscale,
+)
+from taylorir.cli.output import AsJson, Out, check_out, print_json, write_csv
 from taylorir.rows import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -24,46 +37,12 @@ DEFAULT_UPSCALE = 2  # of bicubic, and where no model is named
 app = typer.Typer(
     help="TaylorShift attention in SwinIR: train, evaluate, upscale pictures, measure cost.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("models")(list_models)
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
-
-Upscale = Annotated[
-    int | None,
-    typer.Option(help="Factor: 1, 2, 3, 4 or 8. Default: the model's own; 2 for bicubic or without a model."),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
-Tile = Annotated[str, typer.Option(help='LR pixels a side, "auto" (from the memory), or "none".')]
-Overlap = Annotated[
-    int | None,
-    typer.Option(
-        help="Least number of LR pixels that neighbouring tiles share. Default: two windows, at least 32."
-    ),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        help="Memory that the process may take, e.g. 2GiB (or, on a GPU, the network). "
-        "Default: half of what is free, for --tile auto."
-    ),
-]
-Ensemble = Annotated[
-    bool, typer.Option("--self-ensemble", help="Average over the eight flips and rotations.")
-]
-Precision = Annotated[
-    str, typer.Option(help="float32, bfloat16 or float16; auto is bfloat16 on a GPU, float32 on a CPU.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-Degradation = Annotated[
-    str,
-    typer.Option(
-        help="What is done to the LR images: noise<grey levels>, jpeg<quality>, blur<pixels>, joined with +; "
-        "networks that enlarge nothing undo it."
-    ),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -120,10 +99,18 @@ def _reason(error: Exception) -> str | None:
 @app.command()
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="bicubic, a variant with weights, a checkpoint, or a SwinIR .pth")
+        str,
+        typer.Argument(
+            help="bicubic, a variant with weights, a checkpoint, or a SwinIR .pth",
+            autocompletion=complete_model,
+        ),
     ],
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Set to measure on; may be repeated. Default: samples_held_out.")
+        list[str] | None,
+        typer.Option(
+            help="Set to measure on; may be repeated. Default: samples_held_out.",
+            autocompletion=complete_dataset,
+        ),
     ] = None,
     upscale: Upscale = None,
     data_root: DataRoot = None,
@@ -135,7 +122,8 @@ def evaluate(
     padding: Annotated[str, typer.Option(help="reflect, or flip as in SwinIR's test script.")] = "reflect",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the rows, one an image, to this CSV file.")] = None,
+    out: Out = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """PSNR and SSIM of a model by the protocol of the field (luma, border shaved, MATLAB bicubic)."""
@@ -143,17 +131,13 @@ def evaluate(
 
     from taylorir.convert import load_any
     from taylorir.datasets import image_files
-    from taylorir.evaluation import check_writable, evaluate as measure
-    from taylorir.rows import write_atomic
+    from taylorir.evaluation import evaluate as measure
 
     _check_upscale(upscale)
     names = dataset or ["samples_held_out"]
     for name in names:
         image_files(name, data_root)
-    if out is not None:
-        if out.suffix != ".csv":
-            raise ValueError(f"--out must be a .csv file, not {out}")
-        check_writable(out)
+    check_out(out)
     network = load_any(model, device=usable_device(device))
     upscale = _factor(network, upscale)
     frames = []
@@ -173,14 +157,15 @@ def evaluate(
             precision=precision,
             progress=not quiet,
         )
-        typer.echo(
-            f"{name} x{upscale}: {len(rows)} images, PSNR-Y {rows.psnr_y.mean():.3f} dB, "
-            f"SSIM-Y {rows.ssim_y.mean():.4f}, {rows.seconds.sum():.1f} s"
-        )
+        if not as_json:
+            typer.echo(
+                f"{name} x{upscale}: {len(rows)} images, PSNR-Y {rows.psnr_y.mean():.3f} dB, "
+                f"SSIM-Y {rows.ssim_y.mean():.4f}, {rows.seconds.sum():.1f} s"
+            )
         frames.append(rows)
-    if out is not None:
-        content = pd.concat(frames).to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
+    if as_json:
+        print_json(pd.concat(frames))
+    write_csv(pd.concat(frames), out)
 
 
 @app.command()
@@ -190,7 +175,10 @@ def upscale(
     upscale: Upscale = None,
     model: Annotated[
         str | None,
-        typer.Option(help="As in evaluate. Default: the best weights in data/weights for the factor."),
+        typer.Option(
+            help="As in evaluate. Default: the best weights in data/weights for the factor.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     task: Annotated[
         str, typer.Option(help="denoise or jpeg: take the weights for that, which enlarge nothing.")
@@ -277,7 +265,10 @@ def upscale(
 
 @app.command()
 def train(
-    variant: Annotated[str, typer.Argument(help="Name of a variant, e.g. taylorswinir_tiny_x2.")],
+    variant: Annotated[
+        str,
+        typer.Argument(help="Name of a variant, e.g. taylorswinir_tiny_x2.", autocompletion=complete_variant),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, curve.csv and weights.safetensors.")],
     num_iters: Annotated[int | None, typer.Option(help="Steps of the optimiser.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, crops and stochastic depth.")] = 0,
@@ -305,7 +296,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a variant; killed at any moment, it goes on with --resume."""
-    from taylorir.networks import ModelConfig, build_model, load_network
+    from taylorir.networks import ModelConfig, build_model, checkpoint_files, load_network
     from taylorir.training import TrainConfig, parse_setting, train as run
 
     run_names = {field.name for field in dataclasses.fields(TrainConfig)} - {"model"}
@@ -331,16 +322,21 @@ def train(
         raise ValueError(f"--max-minutes must be positive, not {max_minutes}")
     config = TrainConfig(model=build_model(variant, **overrides).config, **settings)
     start = load_network(init) if init else None
-    result = run(
-        config,
-        data_root=data_root,
-        out=out,
-        resume=resume,
-        max_minutes=max_minutes,
-        init=start,
-        device=device,
-        progress=not quiet,
-    )
+    try:
+        result = run(
+            config,
+            data_root=data_root,
+            out=out,
+            resume=resume,
+            max_minutes=max_minutes,
+            init=start,
+            device=device,
+            progress=not quiet,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        if saved := checkpoint_files(out):
+            typer.echo(f"interrupted; {saved[-1]} is saved, go on with --resume", err=True)
+        raise
     if result.weights is None:
         typer.echo(f"stopped at step {result.step} of {config.num_iters}; go on with --resume")
         return

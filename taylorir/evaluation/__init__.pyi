@@ -1,9 +1,15 @@
 from .expected import expectation as expectation
 from .files import upscale_file as upscale_file
 from .folders import upscale_folder as upscale_folder
+from .hub import (
+    from_pretrained as from_pretrained,
+    push_to_hub as push_to_hub,
+    save_pretrained as save_pretrained,
+)
 from .memory_limit import parse_memory as parse_memory, peak_resident_memory as peak_resident_memory
 from .picture import upscale as upscale
 from .scores import evaluate as evaluate
+from .stored import stored_models as stored_models
 from .super_resolution import (
     BICUBIC as BICUBIC,
     NonFiniteError as NonFiniteError,

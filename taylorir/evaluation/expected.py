@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taylorir.evaluation.stored import quality_rows
 from taylorir.rows import RESULTS_FOLDER, read_rows
 
 PUBLISHED = "SwinIR-S"
@@ -13,7 +14,7 @@ def expectation(run: str, upscale: int, folder: Path = RESULTS_FOLDER) -> str | 
     """How far a stored network is above bicubic, beside a published one: says how much detail to hope for.
 
     Args:
-        run: name of the stored weights, as in the column ``run`` of ``quality_mini.csv``.
+        run: name of the stored weights, as in the column ``run`` of the rows of trained networks.
         upscale: s.
         folder: of the rows.
 
@@ -22,10 +23,10 @@ def expectation(run: str, upscale: int, folder: Path = RESULTS_FOLDER) -> str | 
         are not here.
     """
     try:
-        names = ("quality_mini.csv", "bicubic.csv", "published.csv")
-        measured, bicubic, published = (read_rows(folder / name) for name in names)
+        bicubic, published = (read_rows(folder / name) for name in ("bicubic.csv", "published.csv"))
     except FileNotFoundError:
         return None
+    measured = quality_rows(folder)
     pairs = measured[(measured["run"] == run) & (measured["upscale"] == upscale)].merge(
         bicubic, on=["set", "image", "upscale"], suffixes=("", "_bicubic")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.metrics import structural_similarity
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
@@ -62,14 +63,17 @@ def ssim(sr: np.ndarray, hr: np.ndarray, *, crop_border: int = 0, y_channel: boo
         raise ValueError(
             f"SSIM needs at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, not {x.shape[1]}x{x.shape[0]} shaved"
         )
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-    mean_x, mean_y = _gaussian(x), _gaussian(y)
-    variance_x = _gaussian(x * x) - mean_x**2
-    variance_y = _gaussian(y * y) - mean_y**2
-    covariance = _gaussian(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return float(np.mean(luminance * structure))
+    return float(
+        structural_similarity(
+            x,
+            y,
+            data_range=PEAK,
+            gaussian_weights=True,
+            sigma=SSIM_SIGMA,
+            use_sample_covariance=False,
+            channel_axis=2 if x.ndim == 3 else None,
+        )
+    )
 
 
 def _prepare(sr: np.ndarray, hr: np.ndarray, border: int, y_channel: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -98,13 +102,3 @@ def _values(image: np.ndarray, y_channel: bool) -> np.ndarray:
     if values.ndim == 3 and y_channel:
         return 16.0 + values @ (np.array([65.481, 128.553, 24.966]) / 255.0)
     return values
-
-
-def _gaussian(values: np.ndarray) -> np.ndarray:
-    """Gaussian mean at each position where the window fits: ``[H, W, ...]`` to ``[H - 10, W - 10, ...]``."""
-    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
-    weights = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
-    weights /= weights.sum()
-    height, width = values.shape[0] - SSIM_WINDOW + 1, values.shape[1] - SSIM_WINDOW + 1
-    rows = sum(weight * values[i : i + height] for i, weight in enumerate(weights))
-    return sum(weight * rows[:, i : i + width] for i, weight in enumerate(weights))

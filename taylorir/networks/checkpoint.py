@@ -26,6 +26,7 @@ from taylorir.networks.config import ModelConfig, config_from_json, config_to_js
 from taylorir.networks.fitting import ArchitectureError, build_with, fit_weights
 from taylorir.networks.foreign import build_foreign, is_transformers_folder, load_transformers
 from taylorir.networks.released import build_official, official_names
+from taylorir.networks.swinir import OFFICIAL_BUFFERS
 from taylorir.networks.tensor_files import LARGEST_RECORD, RECORD_KEY, parse_record, read_tensors
 from taylorir.rows import one_line, write_atomic
 
@@ -103,11 +104,17 @@ def save_weights(path: Path, model: nn.Module, record: dict) -> Path:
     """Write the parameters of a network, float32, with its configuration and ``record`` in the header and as
     JSON. A file that holds just this already stays untouched.
 
+    A SwinIR is written with the buffers of its authors' files, so that other programs take it for what it is;
+    as small integers, which loading turns into what these programs have there.
+
     Raises:
         OSError: a file cannot be written.
     """
     record = {"model": json.loads(config_to_json(model.config)), **record}
     weights = {name: p.detach().float().cpu().contiguous() for name, p in model.named_parameters()}
+    for name, value in model.state_dict().items():
+        if name.endswith(OFFICIAL_BUFFERS):
+            weights[name] = value.to(torch.int8 if name.endswith("attn_mask") else torch.int16)
     _write_new(path, _to_bytes(weights, record))
     _write_new(path.with_suffix(".json"), (json.dumps(record, indent=2) + "\n").encode())
     return path

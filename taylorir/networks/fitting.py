@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from taylorir.networks.config import ModelConfig
-from taylorir.networks.swinir import SwinIR
+from taylorir.networks.swinir import OFFICIAL_BUFFERS, SwinIR
 from taylorir.networks.variants import build_from_config
 
 
@@ -21,13 +21,14 @@ LARGEST_SIDE = 2**16  # of an embedding, a window or a crop that a file may ask 
 
 
 def build_with(config: ModelConfig, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> SwinIR:
-    """The network of a configuration with these weights.
+    """The network of a configuration with these weights; the buffers of the authors' files are left aside.
 
     A configuration that asks for more than the weights hold is refused before memory is taken for it.
 
     Raises:
         ValueError: as :func:`fit_weights`.
     """
+    weights = {name: value for name, value in weights.items() if not name.endswith(OFFICIAL_BUFFERS)}
     side = max(config.embed_dim, config.window_size, config.img_size)
     if side > LARGEST_SIDE or sum(config.depths) > len(weights):
         raise ArchitectureError(

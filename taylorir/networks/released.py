@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from taylorir.networks.fitting import ArchitectureError, build_with
-from taylorir.networks.swinir import OFFICIAL_BUFFERS, UPSAMPLER_FEATURES, SwinIR
+from taylorir.networks.swinir import UPSAMPLER_FEATURES, SwinIR
 from taylorir.networks.variants import ModelConfig
 
 _FIRST = "conv_first.weight"
@@ -23,8 +23,7 @@ def build_official(weights: Mapping[str, Tensor], source: str | os.PathLike[str]
     Raises:
         ValueError: no weights of a SwinIR.
     """
-    learned = {name: value for name, value in weights.items() if not name.endswith(OFFICIAL_BUFFERS)}
-    return build_with(infer_config(weights, source), learned, source).eval()
+    return build_with(infer_config(weights, source), weights, source).eval()
 
 
 def official_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from taylorir.images.io import read_image, write_image
 from taylorir.images.resize import imresize
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
+from taylorir.networks.weights import load_network
 from tests.pictures import noise, png_header
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -335,6 +337,60 @@ def test_data_check_and_list(run, tmp_path, monkeypatch):
     assert (pd.read_csv(tmp_path / "verdict.csv").status == "differs").sum() == 1
     code, out, _ = run("data", "list", "--data-root", tmp_path)
     assert code == 0 and "Set5: 5 images, 1 here" in out and "Manga109: 109 images" in out
+
+
+def test_ctrl_c_says_that_a_checkpoint_is_saved(run, tmp_path, monkeypatch):
+    def interrupted(config, *, out, **_):
+        out.mkdir()
+        for name in ("step_00000007.json", "step_00000007.safetensors"):
+            (out / name).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("taylorir.training.train", interrupted)
+    code, _, err = run("train", "swinir_tiny_x2", "--out", tmp_path / "run")
+    saved = tmp_path / "run" / "step_00000007.safetensors"
+    assert code == 130 and err == f"interrupted; {saved} is saved, go on with --resume\n"
+
+
+def test_models_are_listed_with_what_is_known_of_them(run):
+    code, out, _ = run("models", "--json")
+    (one,) = (row for row in json.loads(out) if row["model"] == "swinir_mini_x3_s0")
+    assert code == 0
+    model = load_network("swinir_mini_x3_s0")
+    rows = pd.read_csv(ROOT / "data" / "results" / "quality_mini.csv")
+    set5 = rows[(rows["run"] == "swinir_mini_x3_s0") & (rows["set"] == "Set5")]
+    assert one["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (one["upscale"], one["trained_on"], one["iterations"]) == (3, "BSDS400, T91", 3000)
+    assert len(set5) == 5 and one["set5_psnr_y"] == pytest.approx(set5["psnr_y"].sum() / 5, abs=1e-9)
+    code, out, _ = run("models")
+    assert code == 0 and re.search(r"swinir_mini_x3_s0 +3 +\d+ BSDS400, T91 +3000", out)
+
+
+def test_rows_as_json_are_those_of_the_csv_file(run, tmp_path):
+    code, out, _ = run("evaluate", "bicubic", "--json", "--quiet", "--out", tmp_path / "rows.csv")
+    rows = json.loads(out)
+    assert code == 0 and pd.DataFrame(rows)["image"].tolist() == ["astronaut", "chelsea", "coffee"]
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(tmp_path / "rows.csv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("taylorir ev", ["evaluate"]),
+        ("taylorir evaluate taylorswinir_mini_x3", ["taylorswinir_mini_x3_s0"]),
+        ("taylorir evaluate bicubic --dataset Set", ["Set5", "Set14"]),
+        ("taylorir train swinir_s_x", ["swinir_s_x2", "swinir_s_x3", "swinir_s_x4"]),
+        ("taylorir upscale a.png b.png --model swinir_mini_x4", ["swinir_mini_x4_s0"]),
+    ],
+)
+def test_a_shell_completes_names(words, offered):
+    environment = {"_TAYLORIR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": ""}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    command = [sys.executable, "-c", "from taylorir.cli.main import main; main()"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == offered
 
 
 def test_benchmark_prints_a_row_a_network(run, tmp_path):

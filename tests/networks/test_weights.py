@@ -1,5 +1,6 @@
 """A network by a name, a checkpoint, a folder or a released file: the same weights."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
 from taylorir.networks.weights import default_model, load_network
+from taylorir.rows import WEIGHTS_FOLDER
 
 
 @pytest.fixture
@@ -87,3 +89,25 @@ def test_a_name_means_the_same_where_a_folder_is_called_so(folder, tmp_path_fact
     for path in ("./swinir_tiny_x2", Path("swinir_tiny_x2")):
         assert torch.equal(load_network(path).conv_first.weight, own.conv_first.weight)
     assert caplog.messages == [line]
+
+
+@pytest.mark.parametrize(
+    "stem", sorted(path.stem for path in WEIGHTS_FOLDER.glob("swinir_mini_*.safetensors"))
+)
+def test_stored_swinir_weights_are_swinir_weights_to_other_programs(stem):
+    spandrel = pytest.importorskip("spandrel")
+    path, lr = WEIGHTS_FOLDER / f"{stem}.safetensors", torch.rand(1, 3, 24, 33)
+    with warnings.catch_warnings(action="ignore"):  # of torch.meshgrid, in their code
+        found = spandrel.ModelLoader().load_from_file(path)  # it asks for each of its tensors and no other
+    model = load_network(stem)
+    assert (found.architecture.id, found.scale) == ("SwinIR", model.config.upscale)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.model.eval()(lr), model(lr), rtol=0, atol=1e-5)
+
+
+def test_torch_hub_finds_the_networks():
+    name, root = "taylorswinir_mini_x4_s0", str(Path(__file__).resolve().parents[2])
+    model = torch.hub.load(root, "load_network", name, source="local")
+    assert model.config == load_network(name).config
+    fresh = torch.hub.load(root, "build_model", "swinir_tiny_x2", window_size=4, source="local")
+    assert fresh.config.window_size == 4

@@ -29,6 +29,7 @@ INNER_ROOMS = {"taylorir.attention": "cost"}
 NO_CLAIM = (
     "tests/book/",
     "tests/cli/test_benchmark",
+    "tests/evaluation/test_hub",
     "tests/mutation/",
     "tests/networks/test_export",
     "tests/networks/test_tracing",

@@ -1,4 +1,4 @@
-from . import protocol_choices as protocol_choices
+from . import protocol_choices as protocol_choices, protocol_restoration as protocol_restoration
 from .budgets import (
     Stage as Stage,
     decisive as decisive,
@@ -24,4 +24,9 @@ from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
 from .protocol_mid import MID_COMPARISONS as MID_COMPARISONS, RATES as RATES
 from .protocol_parts import PART_COMPARISONS as PART_COMPARISONS
+from .restoration import (
+    compare_restoration as compare_restoration,
+    restoration_means as restoration_means,
+    said as said,
+)
 from .robustness import paired_gain as paired_gain, robustness_rows as robustness_rows

@@ -1,7 +1,7 @@
 """What the restoration runs say: their means beside the input, their differences with intervals.
 
-``python -m taylorir.experiments.restoration --data-root DIR`` measures the degraded images themselves, which a
-network must beat; the runs are done by ``python -m taylorir.experiments run --tier restoration``.
+``python -m taylorir.experiments.restoration --data-root DIR`` measures the degraded images themselves, which
+a network must beat; the runs are done by ``python -m taylorir.experiments run --tier restoration``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def compare_restoration(rows: pd.DataFrame) -> pd.DataFrame:
     table = order.merge(judge(measured), on=columns, how="left") if len(measured) else order
     table = table.reindex(columns=[*columns, *_COLUMNS])
     missing = table["seeds"].isna()
-    table.loc[missing, "verdict"] = "not measured"
+    table["verdict"] = table["verdict"].astype(object).mask(missing, "not measured")
     return table.fillna({"seeds": 0, "images": 0}).astype({"seeds": int, "images": int})
 
 

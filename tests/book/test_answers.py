@@ -14,7 +14,7 @@ from tests.book.test_book import BOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-STILL_WITHOUT = ("04_", "07_", "08_", "14_")
+STILL_WITHOUT = ("04_", "07_", "08_")
 BROWSER = find_browser()
 
 WHOLE = """# A question

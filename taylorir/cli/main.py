@@ -12,6 +12,7 @@ import typer
 
 import taylorir
 from taylorir.cli.benchmark import benchmark_app, usable_device
+from taylorir.cli.convert import convert, survey
 from taylorir.cli.data import DataRoot, data_app
 from taylorir.cli.models import complete_dataset, complete_model, complete_variant, list_models
 from taylorir.cli.options import (
@@ -43,6 +44,8 @@ app = typer.Typer(
 app.command("models")(list_models)
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(data_app, name="data")
+app.command()(convert)
+app.command()(survey)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,13 +9,18 @@ Shape legend
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from taylorir.attention import centre_keys, taylor_attention, taylor_direct
+from taylorir.attention import centre_keys, crossover_flops, taylor_attention, taylor_direct
 from taylorir.convert.adapted import Adapted
 from taylorir.convert.regions import NUM_LABELS, labels_of_mask
+
+logger = logging.getLogger(__name__)
 
 
 class TaylorAttention(Adapted):
@@ -77,6 +82,8 @@ class TaylorAttention(Adapted):
         labels: tuple[Tensor, Tensor] | None = None,
         num_labels: int | None = None,
     ) -> Tensor:
+        if not torch.compiler.is_compiling() and k.shape[-2] < crossover_flops(k.shape[-1]):
+            _say_in_vain(k.shape[-2], k.shape[-1])
         if self.centre_keys:
             k = centre_keys(k, labels, num_regions=num_labels)
         if self.order == 2:
@@ -84,6 +91,13 @@ class TaylorAttention(Adapted):
             return taylor_attention(q, k, v, temperature=temperature, regions=one_for_both)
         mask = None if labels is None else (labels[0][:, :, None] == labels[1][:, None, :])[:, None]
         return taylor_direct(q, k, v, temperature=temperature, mask=mask, order=self.order)
+
+
+@functools.cache
+def _say_in_vain(keys: int, width: int) -> None:
+    """Warn, once in a process for a number of keys."""
+    least = crossover_flops(width)
+    logger.warning("%d keys of d = %d are fewer than %d: TaylorShift saves nothing there", keys, width, least)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

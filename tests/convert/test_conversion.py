@@ -136,3 +136,10 @@ def test_a_converted_network_is_exported():
     with torch.no_grad():
         exported = torch.export.export(model, (image,), strict=False).module()
         torch.testing.assert_close(exported(image), model(image), rtol=0, atol=1e-12)
+
+
+def test_too_few_keys_are_said_once(caplog):
+    attention = taylorize(nn.MultiheadAttention(10, 2, batch_first=True))
+    for tokens in (31, 30, 30):  # of d = 5, and N0 is 31
+        attention(*torch.rand(3, 1, tokens, 10))
+    assert caplog.messages == ["30 keys of d = 5 are fewer than 31: TaylorShift saves nothing there"]

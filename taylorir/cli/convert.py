@@ -1,0 +1,80 @@
+"""``taylorir survey`` and ``taylorir convert``: the softmax attention of a network, named and replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Source = Annotated[
+    str, typer.Argument(help="A variant or its weights, a checkpoint, or a file or folder of any network.")
+]
+
+
+def survey(
+    model: Source,
+    lr_size: Annotated[int, typer.Option(min=1, help="Side of the LR image.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
+) -> None:
+    """List each softmax attention of a network, and whether TaylorShift can take its place; runs nothing."""
+    import pandas as pd
+    import torch
+
+    from taylorir.convert import survey as find
+    from taylorir.evaluation import check_writable
+    from taylorir.networks import VARIANTS, build_model, image_channels
+    from taylorir.rows import write_atomic
+
+    if out:
+        check_writable(out)
+    network = build_model(model) if model in VARIANTS else _load(model)
+    rows = find(network, torch.empty(1, image_channels(network), lr_size, lr_size))
+    with pd.option_context("display.width", None, "display.max_colwidth", None):
+        typer.echo(rows.to_string(index=False) if len(rows) else f"{model} attends nowhere by softmax")
+    if out:
+        write_atomic(out, lambda file: file.write(rows.to_csv(index=False).encode()))
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="As in survey, with weights.")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A .safetensors file for a SwinIR, a folder for a Swin2SR."),
+    ],
+    temperature: Annotated[float, typer.Option(help="Of every head.")] = 1.0,
+    centre_keys: Annotated[bool, typer.Option("--centre-keys", help="Take from keys their mean.")] = False,
+    window_size: Annotated[int | None, typer.Option(min=1, help="New windows; default: as they are.")] = None,
+) -> None:
+    """Replace softmax by TaylorShift and keep all else. It is a new network: train it on before use."""
+    from taylorir.convert import taylorize
+    from taylorir.evaluation import check_writable
+    from taylorir.networks import ForeignNetwork, save_weights
+
+    network = _load(source)
+    settings = {"temperature": temperature, "centre_keys": centre_keys, "window_size": window_size}
+    if not isinstance(network, ForeignNetwork):
+        if target.suffix != ".safetensors":
+            raise ValueError(f"OUT must end in .safetensors for a {type(network).__name__}, got {target}")
+        check_writable(target)
+        save_weights(target, taylorize(network, **settings), {"converted_from": Path(source).name})
+    elif hasattr(network.network, "save_pretrained"):
+        taylorize(network.network, **settings).save_pretrained(target)
+    else:
+        raise ValueError(
+            f"no file can hold a converted {network.config.architecture} so that it is found again: "
+            "convert it in Python, by taylorir.taylorize"
+        )
+    typer.echo(f"{source} -> {target}")
+
+
+def _load(name: str) -> nn.Module:
+    from taylorir.convert import load_any
+
+    network = load_any(name)
+    if isinstance(network, str):
+        raise ValueError(f"{name} is no network")
+    return network

@@ -66,7 +66,7 @@ class Answer(SphinxDirective):
         except RetrievalError:
             raise self.error(f"answer: no cell of this page glued a figure {key!r}") from None
         kind = "drawing" if "image/svg+xml" in data.data else "picture"
-        image = {"alt": self.options["alt"], "class": kind}
+        image = {"alt": self.options["alt"], "classes": kind}
         shown = render_variable_outputs(
             [data], self.state.document, self.lineno, self.env.docname, render={"image": image}
         )

@@ -100,6 +100,7 @@ def plot_relative(rows: pd.DataFrame, baseline: str, *, x: str = "lr_size", xlab
         axes.plot(line, style.dashes, color=style.color, marker=style.marker, label=style.label)
     axes.set(xlabel=xlabel, ylabel=f"memory, {style_of(baseline).label} = 1", xscale="log", yscale="log")
     axes.set_xticks(peaks.index, [f"{size:g}" for size in peaks.index])
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)

@@ -43,31 +43,31 @@ def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="As in survey, with weights.")],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="A .safetensors file for a SwinIR, a folder for a Swin2SR."),
+        typer.Argument(metavar="OUT", help="A .safetensors file; a folder for a Swin2SR of transformers."),
     ],
     temperature: Annotated[float, typer.Option(help="Of every head.")] = 1.0,
     centre_keys: Annotated[bool, typer.Option("--centre-keys", help="Take from keys their mean.")] = False,
     window_size: Annotated[int | None, typer.Option(min=1, help="New windows; default: as they are.")] = None,
 ) -> None:
     """Replace softmax by TaylorShift and keep all else. It is a new network: train it on before use."""
-    from taylorir.convert import taylorize
+    from taylorir.convert import save_converted, taylorize
     from taylorir.evaluation import check_writable
     from taylorir.networks import ForeignNetwork, save_weights
 
     network = _load(source)
     settings = {"temperature": temperature, "centre_keys": centre_keys, "window_size": window_size}
-    if not isinstance(network, ForeignNetwork):
-        if target.suffix != ".safetensors":
-            raise ValueError(f"OUT must end in .safetensors for a {type(network).__name__}, got {target}")
-        check_writable(target)
-        save_weights(target, taylorize(network, **settings), {"converted_from": Path(source).name})
-    elif hasattr(network.network, "save_pretrained"):
-        taylorize(network.network, **settings).save_pretrained(target)
+    inner = network.network if isinstance(network, ForeignNetwork) else network
+    converted = taylorize(inner, **settings)
+    if hasattr(inner, "save_pretrained"):
+        converted.save_pretrained(target)
     else:
-        raise ValueError(
-            f"no file can hold a converted {network.config.architecture} so that it is found again: "
-            "convert it in Python, by taylorir.taylorize"
-        )
+        if target.suffix != ".safetensors":
+            raise ValueError(f"OUT must end in .safetensors for a {type(inner).__name__}, got {target}")
+        check_writable(target)
+        if inner is network:
+            save_weights(target, converted, {"converted_from": Path(source).name})
+        else:
+            save_converted(target, inner, converted, settings)
     typer.echo(f"{source} -> {target}")
 
 

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from taylorir.convert.conversion import taylorize
+from taylorir.convert.files import load_converted_file
 from taylorir.evaluation import load_model
 from taylorir.networks import (
     CONVERTED,
     ForeignNetwork,
     is_transformers_folder,
+    read_tensors,
     read_transformers_config,
     swin2sr_class,
     wrap_swin2sr,
@@ -47,7 +49,7 @@ def load_converted(folder: str | os.PathLike[str]) -> ForeignNetwork:
 
 
 def load_any(name: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> nn.Module | str:
-    """:func:`taylorir.evaluation.load_model`, and :func:`load_converted` of such a folder.
+    """:func:`taylorir.evaluation.load_model`, and :func:`load_converted` of such a folder or file.
 
     Raises:
         ValueError, OSError: as these.
@@ -55,4 +57,6 @@ def load_any(name: str | os.PathLike[str], *, device: str | torch.device = "cpu"
     path = Path(name)
     if is_transformers_folder(path) and CONVERTED in read_transformers_config(path):
         return load_converted(path).to(device)
+    if path.suffix == ".safetensors" and path.is_file() and CONVERTED in (read_tensors(path)[1] or {}):
+        return load_converted_file(path).to(device)
     return load_model(name, device=device)

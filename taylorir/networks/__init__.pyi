@@ -23,6 +23,7 @@ from .fitting import fit_weights as fit_weights
 from .foreign import (
     CONVERTED as CONVERTED,
     ForeignNetwork as ForeignNetwork,
+    build_foreign as build_foreign,
     image_channels as image_channels,
     is_transformers_folder as is_transformers_folder,
     read_transformers_config as read_transformers_config,
@@ -41,6 +42,7 @@ from .taylorswinir import (
     TaylorWindowAttention as TaylorWindowAttention,
     taylor_efficient_published as taylor_efficient_published,
 )
+from .tensor_files import RECORD_KEY as RECORD_KEY, read_tensors as read_tensors
 from .variants import VARIANTS as VARIANTS, build_from_config as build_from_config, build_model as build_model
 from .weights import (
     default_model as default_model,

@@ -21,6 +21,7 @@ from torch import Tensor
 from taylorir.rows import one_line
 
 RECORD_KEY = "taylorir"
+"""Key of the record in the header of a safetensors file."""
 LARGEST_RECORD = 2**20  # bytes of JSON
 
 # Where training scripts put the state dict; averaged weights before others.

@@ -3,12 +3,16 @@
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from taylorir.cli.main import main
+from taylorir.convert.conversion import taylorize
+from taylorir.convert.files import load_converted_file, save_converted
 from taylorir.convert.folders import load_any
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
 from tests.convert.families import FAMILIES
+from tests.random_networks import stirred
 
 
 def run(*arguments: object) -> None:
@@ -68,8 +72,24 @@ def test_misuse_is_one_line(swinir, tmp_path, monkeypatch, capsys, arguments, me
     assert end.value.code == 2 and error.count("\n") == 1 and message in error
 
 
-def test_what_no_file_can_hold_is_refused(tmp_path, capsys):
-    torch.save(FAMILIES["DAT"].network().float().state_dict(), tmp_path / "dat.pth")
-    with pytest.raises(SystemExit):
-        main(["convert", str(tmp_path / "dat.pth"), str(tmp_path / "taylor")])
-    assert "no file can hold a converted DAT" in capsys.readouterr().err
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.parametrize("name", ["DAT", "HAT"])
+def test_a_converted_network_of_others_is_loaded_as_what_it_is(name, tmp_path):
+    network, image = FAMILIES[name].network().float(), FAMILIES[name].image().float()
+    torch.save(network.state_dict(), tmp_path / "softmax.pth")
+    run("convert", tmp_path / "softmax.pth", tmp_path / "taylor.safetensors", "--temperature", 2)
+    loaded = load_any(tmp_path / "taylor.safetensors")
+    with torch.no_grad():
+        assert torch.equal(loaded(image), taylorize(network, temperature=2)(image))
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+def test_what_was_learned_after_conversion_is_in_the_file(tmp_path):
+    network, image = FAMILIES["DAT"].network().float(), FAMILIES["DAT"].image().float()
+    trained = stirred(taylorize(network, keep=["layers.0.blocks.2"]), seed=1)
+    save_converted(tmp_path / "taylor.safetensors", network, trained, {"keep": ["layers.0.blocks.2"]})
+    with torch.no_grad():
+        assert torch.equal(load_converted_file(tmp_path / "taylor.safetensors")(image), trained(image))
+    save_file(network.state_dict(), tmp_path / "softmax.safetensors")
+    with pytest.raises(ValueError, match="holds no converted network of others"):
+        load_converted_file(tmp_path / "softmax.safetensors")

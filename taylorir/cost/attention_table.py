@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,16 @@ from tqdm import tqdm
 
 from taylorir.attention import taylor_attention
 from taylorir.cost.allocations import AllocationTrace, record
+from taylorir.cost.timing import machine_load
 from taylorir.networks import taylor_efficient_published
 from taylorir.rows import provenance
 
 MIB = 2**20
 PEAK_SIDE = 1024
 """Side of the matrices whose product measures the most operations a second."""
+
+COPIED_NUMBERS = 2**25
+"""Numbers whose copy, 128 MiB to elsewhere, measures the most bytes a second."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def speed_rows(
         One row a shape and pass ("forward", "forward + backward"): median milliseconds with 20 % and 80 %
         quantiles of both, ``ratio`` = the other's median / ours, its ``bar``, ``share``: the operations that
         the definition counts (:func:`counted_operations`) over those that a product of large matrices makes
-        in our time, ``load``: processes that wanted to run beside this one, and the columns of provenance.
+        in our time, ``operations`` and ``other_operations`` that are counted, ``peak_gflops`` and
+        ``memory_gbs``: what such a product and a copy of memory reach, ``load`` and ``priority``
+        (:func:`taylorir.cost.timing.machine_load`), and the columns of provenance.
     """
     other = {
         "sdpa": scaled_dot_product_attention,
@@ -117,8 +122,11 @@ def speed_rows(
             for direction, _ in passes
             for name, attention in ((against, other), ("taylor", taylor_attention))
         }
-        peak = _by_turns({"peak": _large_product()}, rounds)["peak"]  # apart: it would empty the caches
-        operations_a_second = 2 * PEAK_SIDE**3 / float(np.median(peak))
+        peak = _by_turns(
+            {"product": _large_product(), "copy": _large_copy()}, rounds
+        )  # they empty the caches
+        operations_a_second = 2 * PEAK_SIDE**3 / float(np.median(peak["product"]))
+        bytes_a_second = 2 * 4 * COPIED_NUMBERS / float(np.median(peak["copy"]))
         times = _by_turns(calls, rounds, seconds)
         for direction, bar in passes:
             theirs, ours = times[against, direction], times["taylor", direction]
@@ -129,28 +137,41 @@ def speed_rows(
             ratio = float(np.median(theirs) / np.median(ours))
             backward = direction != "forward"
             possible = operations_a_second * float(np.median(ours))
-            row |= {"ratio": ratio, "bar": bar, "share": counted_operations(shape, backward) / possible}
+            operations = counted_operations(shape, backward)
+            row |= {"ratio": ratio, "bar": bar, "share": operations / possible}
             row["share_bar"] = None if backward else shape.share_bar
-            rows.append(row | {"rounds": len(ours), "load": os.getloadavg()[0]} | provenance(seed=seed))
+            row |= {
+                "operations": operations,
+                "other_operations": counted_operations(shape, backward, against),
+            }
+            row |= {"peak_gflops": operations_a_second / 1e9, "memory_gbs": bytes_a_second / 1e9}
+            rows.append(row | {"rounds": len(ours)} | machine_load() | provenance(seed=seed))
     return pd.DataFrame(rows)
 
 
-def counted_operations(shape: Shape, backward: bool) -> int:
-    """Multiplications and additions of the cheaper form: 2 of each for a feature and a column, or a weight.
+def counted_operations(shape: Shape, backward: bool, method: str = "taylor") -> int:
+    """Multiplications and additions in products of matrices. The backward pass counts twice the forward.
 
-    Efficient: F (d + 1) products of the state and as many of the read-out, F = (d + 1) (d + 2) / 2; direct:
-    2 d + 1 a pair of tokens. The backward pass counts twice the forward, as for any product.
+    TaylorShift in the cheaper form: efficient F (d + 1) products of the state and as many of the read-out,
+    F = (d + 1) (d + 2) / 2; direct 2 d + 1 a pair of tokens. The published form has d^2 + d features, and
+    softmax ("sdpa") 2 d products a pair.
     """
-    n = shape.head_dim + 1
-    features = n * (n + 1) // 2
-    products = min(2 * features * n, shape.num_tokens * (2 * n - 1))
-    tokens = shape.windows * shape.num_heads * shape.num_tokens
-    return 2 * products * tokens * (3 if backward else 1)
+    d, n, tokens = shape.head_dim, shape.head_dim + 1, shape.num_tokens
+    products = {
+        "sdpa": 2 * d * tokens,
+        "published": 2 * (d * d + d) * n,
+    }.get(method, min(n * (n + 1) * n, tokens * (2 * n - 1)))
+    return 2 * products * shape.windows * shape.num_heads * tokens * (3 if backward else 1)
 
 
 def _large_product() -> Callable[[], object]:
     a, b = torch.rand(2, PEAK_SIDE, PEAK_SIDE)
     return lambda: a @ b
+
+
+def _large_copy() -> Callable[[], object]:
+    a, b = torch.rand(2, COPIED_NUMBERS)
+    return lambda: a.copy_(b)
 
 
 def memory_rows(shapes: Sequence[Shape] = GROWTH_SHAPES, *, seed: int = 0) -> pd.DataFrame:

@@ -1,184 +1,213 @@
-"""Time of whole networks against each other: in one process, in turn, so that a busy moment hits all of them.
+"""Time of whole networks against each other: in one process, in turn, so that a busy moment hits all alike.
 
-python -m taylorir.cost.network_runtime --size 256 --repeats 5 --out data/results/model_speed.csv
+``python -m taylorir.cost.network_runtime forward 192`` measures the networks that ``COMPARED`` has there,
+puts their rows in the place of older ones of ``data/results/model_speed.csv``, and prints the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
+from torch.nn.functional import l1_loss
 
-from taylorir.networks import SwinIR, SwinTransformerBlock, build_model
-from taylorir.rows import provenance
+from taylorir.cost.timing import machine_load, time_calls
+from taylorir.networks import SwinIR, build_model
+from taylorir.rows import provenance, write_atomic
 
-COMPARED: dict[str, tuple[str, dict[str, object]]] = {
-    "SwinIR-S, window 8, softmax": ("swinir_s_x2", {}),
+NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
+    "SwinIR-S, window 8": ("swinir_s_x2", {}),
+    "SwinIR-S, window 8, weights written out": ("swinir_s_x2", {"softmax_backend": "naive"}),
     "TaylorSwinIR-S, window 48": ("taylorswinir_s_x2", {}),
-    "SwinIR-S, window 48, softmax": ("swinir_s_x2", {"window_size": 48}),
+    "TaylorSwinIR-S, window 48, ragged": ("taylorswinir_s_x2", {"border": "ragged"}),
+    "TaylorSwinIR-S, window 8": ("taylorswinir_s_x2", {"window_size": 8}),
+    "TaylorSwinIR-S, window 96": ("taylorswinir_s_x2", {"window_size": 96}),
+    "SwinIR-S, window 48": ("swinir_s_x2", {"window_size": 48}),
+    "SwinIR-S, window 48, no bias": (
+        "swinir_s_x2",
+        {"window_size": 48, "softmax_backend": "flash", "position": "none"},
+    ),
+    "SwinIR-S, window 48, weights written out": (
+        "swinir_s_x2",
+        {"window_size": 48, "softmax_backend": "naive"},
+    ),
 }
-"""Networks that are compared, by the name that tables show: a variant and its overrides."""
+"""A variant and its overrides, by the name that tables show. Softmax is fused unless the name says other."""
 
+_FAIR = ("SwinIR-S, window 8", "TaylorSwinIR-S, window 48")
+COMPARED: dict[tuple[str, int], tuple[str, ...]] = {
+    ("forward", 48): (*_FAIR, *(name for name in NETWORKS if name.startswith("SwinIR-S, window 48"))),
+    ("forward", 192): (
+        *_FAIR,
+        "SwinIR-S, window 8, weights written out",
+        "TaylorSwinIR-S, window 8",
+        "TaylorSwinIR-S, window 96",
+        "SwinIR-S, window 48",
+        "SwinIR-S, window 48, no bias",
+    ),
+    ("forward", 256): (*_FAIR, "TaylorSwinIR-S, window 48, ragged"),
+    ("forward", 480): _FAIR,
+    ("train", 48): (
+        *_FAIR,
+        "SwinIR-S, window 8, weights written out",
+        "TaylorSwinIR-S, window 8",
+        "SwinIR-S, window 48, no bias",
+    ),
+    ("train", 96): (*_FAIR, "SwinIR-S, window 8, weights written out", "SwinIR-S, window 48, no bias"),
+}
+"""Networks that are timed against each other, by mode and LR size; the first is the strongest of windows
+of 8."""
 
-LONGEST_HOLD = 60.0
-"""Seconds."""
-
-
-class Clock:
-    """Adds up the time that a network computes, block by block, without the time that it waits for others.
-
-    Args:
-        lock: held while the network computes, so that several measurements on one machine
-            take turns; None: no lock. After ``LONGEST_HOLD`` seconds it is let go between two blocks.
-    """
-
-    def __init__(self, lock: FileLock | None = None) -> None:
-        self.lock = lock
-
-    def measure(self, model: SwinIR, image: torch.Tensor) -> tuple[float, float]:
-        """Seconds of one forward pass: on the clock, and of the processor, all threads together."""
-        blocks = [module for module in model.modules() if isinstance(module, SwinTransformerBlock)]
-        handles = [block.register_forward_pre_hook(self._let_others) for block in blocks] if self.lock else []
-        self.seconds = self.cpu_seconds = 0.0
-        self._start()
-        with torch.inference_mode():
-            model(image)
-        self._stop()
-        for handle in handles:
-            handle.remove()
-        return self.seconds, self.cpu_seconds
-
-    def _let_others(self, _module: torch.nn.Module, _inputs: tuple) -> None:
-        if time.perf_counter() - self.started > LONGEST_HOLD:
-            self._stop()
-            self._start()
-
-    def _start(self) -> None:
-        if self.lock:
-            self.lock.acquire()
-        self.started, self.cpu_started = time.perf_counter(), time.process_time()
-
-    def _stop(self) -> None:
-        self.seconds += time.perf_counter() - self.started
-        self.cpu_seconds += time.process_time() - self.cpu_started
-        if self.lock:
-            self.lock.release()
-            time.sleep(1.0)
+BATCH = {("train", 48): 4}
+"""Images at once, where it is not one."""
 
 
 def compare_networks(
-    networks: Mapping[str, tuple[str, dict[str, object]]] = COMPARED,
+    names: Sequence[str],
+    mode: str,
+    size: int,
     *,
-    size: int = 256,
+    batch: int = 1,
     repeats: int = 5,
-    max_seconds: float = 60.0,
     threads: int = 2,
-    blocks: int | None = None,
-    lock: FileLock | None = None,
+    networks: Mapping[str, tuple[str, dict[str, object]]] = NETWORKS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Forward time of networks on one square LR image on the CPU, measured in turns.
-
-    Every turn runs each network once; the first turn only warms up. But a network that takes longer than
-    ``max_seconds`` is timed in the first turn, and not run again.
+    """Time networks on square LR images on the CPU, in turns; a turn that does not count warms up.
 
     Args:
-        networks: name to variant and overrides.
-        size: side of the LR image.
+        names: of ``networks``.
+        mode: "forward", or "train": a step of the training loop, with Adam and the averaged weights.
+        size: side of the LR images.
+        batch: images at once.
         repeats: turns that count.
-        max_seconds: see above.
         threads: CPU threads.
-        blocks: build every network with one stage of this many blocks, for a quick look; None: as they are.
-        lock: see :class:`Clock`.
-        seed: of weights and image.
+        networks: name to variant and overrides.
+        seed: of weights and images.
 
     Returns:
-        One row a network: network, variant, window_size, lr_size, blocks, latency_ms (median) with quantiles,
-        latency_min_ms, cpu_ms (processor time, median), repeats, over_first and cpu_over_first (medians over
-        those of the first network), provenance. Processor time hardly feels other programs on the machine.
+        One row a network: network, variant, window_size, border, mode, lr_size, batch, padded (tokens over
+        pixels), latency_ms (median) with quantiles, cpu_ms (processor time, median), over_first (median over
+        that of the first network), repeats, load, priority, provenance.
+
+    Raises:
+        ValueError: an unknown mode.
     """
+    calls = {"forward": _forward, "train": _step}
+    if mode not in calls:
+        raise ValueError(f"mode must be one of {', '.join(calls)}, not {mode!r}")
     torch.manual_seed(seed)
-    short = {} if blocks is None else {"depths": (blocks,)}
-    models = {
-        name: build_model(variant, **changes, **short).eval() for name, (variant, changes) in networks.items()
-    }
-    image = torch.rand(1, 3, size, size)
+    models = {name: build_model(networks[name][0], **networks[name][1]) for name in names}
+    image = torch.rand(batch, 3, size, size)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        taken = _in_turns(models, image, Clock(lock), repeats, max_seconds)
-        measured = provenance(dtype=torch.float32, seed=seed)
+        builds = [lambda model=model: calls[mode](model, image) for model in models.values()]
+        timings = time_calls(builds, seconds=0.0, min_repeats=repeats)
+        stamp = machine_load() | provenance(dtype=torch.float32, seed=seed)
     finally:
         torch.set_num_threads(before)
     rows = []
-    for name, model in models.items():
-        latencies, cpu = np.array(taken[name]).T * 1e3
-        median, low, high = np.quantile(latencies, [0.5, 0.2, 0.8])
+    for (name, model), timing in zip(models.items(), timings, strict=True):
+        config = model.config
         rows.append(
             {
                 "network": name,
                 "variant": networks[name][0],
-                "window_size": model.config.window_size,
+                "window_size": config.window_size,
+                "border": config.border,
+                "mode": mode,
                 "lr_size": size,
-                "blocks": sum(model.config.depths),
-                "latency_ms": median,
-                "latency_ms_p20": low,
-                "latency_ms_p80": high,
-                "latency_min_ms": latencies.min(),
-                "cpu_ms": np.median(cpu),
-                "repeats": len(latencies),
-                **measured,
+                "batch": batch,
+                "padded": (-(-size // config.multiple) * config.multiple / size) ** 2,
+                "latency_ms": timing.latency_ms,
+                "latency_ms_p20": timing.latency_ms_p20,
+                "latency_ms_p80": timing.latency_ms_p80,
+                "cpu_ms": timing.cpu_ms,
+                "over_first": timing.latency_ms / timings[0].latency_ms,
+                "repeats": timing.repeats,
+                **stamp,
             }
         )
-    frame = pd.DataFrame(rows)
-    frame.insert(6, "over_first", frame["latency_ms"] / frame["latency_ms"].iloc[0])
-    frame.insert(7, "cpu_over_first", frame["cpu_ms"] / frame["cpu_ms"].iloc[0])
-    return frame
+    return pd.DataFrame(rows)
 
 
-def _in_turns(
-    models: Mapping[str, SwinIR], image: torch.Tensor, clock: Clock, repeats: int, max_seconds: float
-) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of the runs that count, on the clock and of the processor, by network."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-    slow: set[str] = set()
-    for turn in range(repeats + 1):
-        for name, model in models.items():
-            if name in slow:
-                continue
-            seconds = clock.measure(model, image)
-            if turn == 0 and seconds[0] > max_seconds:
-                slow.add(name)
-            if turn > 0 or name in slow:
-                taken[name].append(seconds)
-    return taken
+def _forward(model: SwinIR, image: torch.Tensor) -> Callable[[], object]:
+    model.eval()
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model(image)
+
+    return call
+
+
+def _step(model: SwinIR, image: torch.Tensor) -> Callable[[], object]:
+    model.train()
+    batch, channels, height, width = image.shape
+    upscale = model.config.upscale
+    target = torch.rand(batch, channels, upscale * height, upscale * width)
+    averaged = list(copy.deepcopy(model).requires_grad_(False).parameters())
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+
+    def call() -> None:
+        loss = l1_loss(model(image), target)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, list(model.parameters()), 0.001)
+
+    return call
+
+
+def with_rows(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """``stored`` with those of the mode and size of ``new`` in the place of older ones."""
+    key = ["mode", "lr_size"]
+    kept = stored[~pd.MultiIndex.from_frame(stored[key]).isin(pd.MultiIndex.from_frame(new[key]))]
+    return pd.concat([kept, new], ignore_index=True).sort_values(key, kind="stable", ignore_index=True)
 
 
 def main() -> None:
-    """Measure and write the rows as CSV."""
-    parser = argparse.ArgumentParser(description=compare_networks.__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=256, help="side of the LR image")
+    """Measure, store and print the rows of one mode and size."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("mode", choices=sorted({mode for mode, _ in COMPARED}))
+    parser.add_argument("size", type=int, help="side of the LR image")
     parser.add_argument("--repeats", type=int, default=5, help="turns that count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--blocks", type=int, help="blocks of every network, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("data/results/model_speed.csv"), help="CSV to write")
-    parser.add_argument("--lock", type=FileLock, help="file to lock while a block computes")
     arguments = parser.parse_args()
+    case = (arguments.mode, arguments.size)
+    if case not in COMPARED:
+        sizes = ", ".join(str(size) for mode, size in COMPARED if mode == arguments.mode)
+        parser.error(f"size must be one of {sizes}, got {arguments.size}")
     rows = compare_networks(
-        size=arguments.size,
+        COMPARED[case],
+        *case,
+        batch=BATCH.get(case, 1),
         repeats=arguments.repeats,
         threads=arguments.threads,
-        blocks=arguments.blocks,
-        lock=arguments.lock,
     )
-    rows.to_csv(arguments.out, index=False, float_format="%.4g")
-    shown = ["network", "latency_ms", "over_first", "cpu_ms", "cpu_over_first", "repeats"]
+    if arguments.out.exists():
+        rows = with_rows(pd.read_csv(arguments.out), rows)
+    write_atomic(
+        arguments.out, lambda stream: stream.write(rows.to_csv(index=False, float_format="%.4g").encode())
+    )
+    shown = [
+        "network",
+        "mode",
+        "lr_size",
+        "padded",
+        "latency_ms",
+        "over_first",
+        "repeats",
+        "load",
+        "priority",
+    ]
     print(rows[shown].to_string(index=False))
 
 

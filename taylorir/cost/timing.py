@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,13 @@ def _timing(times: list[tuple[float, float]]) -> Timing:
 
 def _nothing() -> None:
     return None
+
+
+def machine_load() -> dict[str, object]:
+    """What else the machine did: ``load``, the processes that wanted to run in the last minute, and
+    ``priority``: "real-time" where this process ran before all of them (``chrt -f``), else "normal"."""
+    real_time = hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+    return {"load": os.getloadavg()[0], "priority": "real-time" if real_time else "normal"}
 
 
 def is_out_of_memory(error: BaseException) -> bool:

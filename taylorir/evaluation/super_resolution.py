@@ -139,6 +139,7 @@ def super_resolved_parts(
         yield 0, 0, imresize(lr, float(upscale))
         return
     window = window_pixels(model)
+    multiple = getattr(getattr(model, "config", None), "multiple", window)  # of an image that is not tiled
     overlap = default_overlap(model) if overlap is None else overlap
     rows, columns = (padded_indices(side, window, padding) for side in lr.shape[:2])
     size = (len(rows), len(columns))
@@ -156,7 +157,7 @@ def super_resolved_parts(
 
             def whole(image: Tensor) -> Tensor:
                 height, width = image.shape[-2:]
-                padded = pad_to_multiple(image, window, padding)
+                padded = pad_to_multiple(image, multiple, padding)
                 return run(padded)[..., : height * upscale, : width * upscale]
 
             yield 0, 0, _rounded(ensemble(whole)(_cut(lr))[0].cpu(), lr.dtype)
@@ -248,7 +249,10 @@ def dihedral_inverse(image: torch.Tensor, index: int) -> torch.Tensor:
 
 
 def window_pixels(model: nn.Module) -> int:
-    """Sides are padded to a multiple of this many LR pixels: window times patch size; 1 without a window."""
+    """The grid of windows in LR pixels, window times patch size, or 1 without a window.
+
+    What is tiled is padded to a multiple of it.
+    """
     config = getattr(model, "config", None)
     return getattr(config, "window_size", 1) * getattr(config, "patch_size", 1)
 

@@ -25,13 +25,14 @@ def test_a_row_for_each_pass():
 
 
 def test_ratio_is_of_medians(monkeypatch):
-    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0], "peak": [1.0, 4.0, 2.0]}
+    times = {"sdpa": [8.0, 1.0, 6.0], "taylor": [2.0, 3.0, 9.0]}
+    times |= {"product": [1.0, 4.0, 2.0], "copy": [5.0, 4.0, 1.0]}
 
     def by_turns(calls, rounds, seconds=0.0):
-        return {call: times[call if call == "peak" else call[0]] for call in calls}
+        return {call: times[call if call in times else call[0]] for call in calls}
 
     monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
-
+    monkeypatch.setattr(attention_benchmark, "COPIED_NUMBERS", 10)
     monkeypatch.setattr(attention_benchmark, "_by_turns", by_turns)
     rows = speed_rows([SMALL])
     assert rows["ratio"].tolist() == [2.0, 2.0]
@@ -39,6 +40,20 @@ def test_ratio_is_of_medians(monkeypatch):
     # 2 windows, 2 heads, 20 tokens, of 2 x 10 features x 4 columns; 1000 products in 2 seconds
     forward = 2 * (2 * 2 * 20) * (2 * 10 * 4) / (2 * 1000 / 2 * 3)
     assert rows["share"].tolist() == pytest.approx([forward, 3 * forward])
+    assert rows["peak_gflops"].tolist() == pytest.approx([1e-6, 1e-6])
+    assert rows["memory_gbs"].tolist() == pytest.approx([2e-8, 2e-8])  # read and written: 80 bytes in 4 s
+
+
+@pytest.mark.parametrize(
+    ("method", "products"),
+    [("taylor", 2 * 10 * 4), ("plain", 2 * 10 * 4), ("published", 2 * (9 + 3) * 4), ("sdpa", 2 * 3 * 20)],
+)
+def test_operations_by_hand(method, products):
+    forward = 2 * products * (2 * 2 * 20)
+    counted = attention_benchmark.counted_operations
+    assert counted(SMALL, False, method) == forward and counted(SMALL, True, method) == 3 * forward
+    few = Shape(5, 1, 10)
+    assert counted(few, False) == 2 * 5 * 5 * (2 * 11 - 1)  # the direct form, as 5 tokens are few
 
 
 def test_calls_take_turns():
@@ -71,6 +86,7 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention_benchmark, "PUBLISHED_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PLAIN_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
+    monkeypatch.setattr(attention_benchmark, "COPIED_NUMBERS", 10)
     monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
     monkeypatch.setattr(attention_benchmark.memory_rows, "__defaults__", ((SMALL,),))
     monkeypatch.setattr(

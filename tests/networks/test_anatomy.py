@@ -1,10 +1,8 @@
-"""Counts of networks against published ones and against sums by hand, and the rows that compare times."""
+"""Counts of networks against published ones and against sums by hand."""
 
 import pandas as pd
 import pytest
-from filelock import FileLock
 
-from taylorir.cost.network_runtime import compare_networks
 from taylorir.networks import anatomy
 from taylorir.networks.variants import build_model
 from taylorir.report.networks import beside_published, plot_architecture
@@ -104,19 +102,3 @@ def test_published_values_beside_counted_ones():
     (row,) = beside_published(rows, published, "parameters").to_dict("records")
     assert (row["counted"], row["published"], row["without_bias"], row["note"]) == (1000, 950, 950, "")
     assert row["difference"] == pytest.approx(-0.05)
-
-
-def test_times_are_rows_relative_to_the_first_network(tmp_path):
-    networks = {
-        "one": ("swinir_tiny_x2", {"depths": (1,)}),
-        "two": ("taylorswinir_tiny_x2", {"depths": (1,)}),
-    }
-    lock = FileLock(tmp_path / "lock")
-    rows = compare_networks(networks, size=16, repeats=2, threads=1, lock=lock)
-    assert not lock.is_locked
-    assert rows["network"].tolist() == ["one", "two"]
-    assert rows["over_first"][0] == 1.0
-    assert rows["over_first"][1] == pytest.approx(rows["latency_ms"][1] / rows["latency_ms"][0])
-    assert (rows["latency_min_ms"] > 0).all() and rows["repeats"].tolist() == [2, 2]
-    once = compare_networks(networks, size=16, repeats=2, threads=1, max_seconds=0.0)
-    assert once["repeats"].tolist() == [1, 1]

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-PART_TOKENS = 2304
-"""Tokens that are worked on at once: a window of 48 x 48, or 36 windows of 8 x 8."""
+PART_TOKENS = 4608
+"""Tokens that are worked on at once: two windows of 48 x 48, or 72 of 8 x 8."""
 
 _as_gpu: ContextVar[bool] = ContextVar("_as_gpu", default=False)
 

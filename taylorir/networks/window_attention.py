@@ -11,6 +11,8 @@ Shape legend
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,7 +28,6 @@ from taylorir.networks.windows import (
     official_index,
     partition,
     position_bias,
-    rectangle_order,
     rectangles,
     to_windows,
     window_mask,
@@ -98,19 +99,19 @@ class WindowAttention(nn.Module):
 
     def _in_parts(self, x: Tensor) -> Tensor:
         """:meth:`forward`, a few rectangles at a time (:mod:`taylorir.networks.placement`)."""
-        batch, height, width, _ = x.shape
-        grid = (height, width, self.window_size, self.shift_size)
-        shapes = rectangles(*grid)
-        order = rectangle_order(*grid, x.device).split([n * tall * wide for n, tall, wide in shapes])
-        x = x.flatten(1, 2)
         y = torch.empty_like(x)
-        for (_, tall, wide), of_shape in zip(shapes, order, strict=True):
-            tokens, bias = tall * wide, self.bias(tall, wide)
-            for places in of_shape.split(max(PART_TOKENS // (batch * tokens), 1) * tokens):
-                part = x.index_select(1, places).unflatten(1, (-1, tokens))
-                part = self.proj(self._in_rectangles(part, tall, wide, bias))
-                y.index_copy_(1, places, part.flatten(1, 2).to(y.dtype))
-        return y.unflatten(1, (height, width))
+        for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
+            for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
+                here = (slice(None), slice(top, top + height), slice(left, left + width))
+                given, wanted = rectangles(x[here], tall, wide), rectangles(y[here], tall, wide)
+                bias, tokens = self.bias(tall, wide), tall * wide
+                most = max(PART_TOKENS // (len(x) * tokens), 1)
+                for part in _parts(*given.shape[1:3], most):
+                    some = given[part]
+                    windows = some.reshape(len(x), -1, tokens, x.shape[-1])
+                    out = self.proj(self._in_rectangles(windows, tall, wide, bias))
+                    wanted[part] = out.view(some.shape)
+        return y
 
     def _in_rectangles(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
         """Attention of rectangles [B, n, N, C], N = tall wide, to the same, or [B, n, N, 2 C] with "lepe"."""
@@ -192,6 +193,14 @@ class WindowAttention(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
         state_dict.pop(prefix + "relative_position_index", None)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _parts(rows: int, columns: int, most: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Indices of a grid [B, rows, columns, ..] of at most so many cells: rows, or a part of one."""
+    down, across = max(most // columns, 1), min(most, columns)
+    for i in range(0, rows, down):
+        for j in range(0, columns, across):
+            yield slice(None), slice(i, i + down), slice(j, j + across)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

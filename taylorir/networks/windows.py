@@ -246,27 +246,9 @@ def bands(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
     return [(start, tokens, period or tokens) for start, tokens, period in cut if tokens]
 
 
-def rectangles(height: int, width: int, window: int, shift: int) -> list[tuple[int, int, int]]:
-    """The shapes that the bands of both axes leave: (how many, tall, wide), as :func:`rectangle_order` has
-    them."""
-    return [
-        (down // tall * (across // wide), tall, wide)
-        for _, down, tall in bands(height, window, shift)
-        for _, across, wide in bands(width, window, shift)
-    ]
-
-
-@cached_by_shape
-def rectangle_order(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """The place [H W] in the image of each token, rectangle by rectangle."""
-    place = torch.arange(height * width, device=device).view(1, height, width, 1)
-    return torch.cat(
-        [
-            partition(place[:, top : top + down, left : left + across], tall, wide).flatten()
-            for top, down, tall in bands(height, window, shift)
-            for left, across, wide in bands(width, window, shift)
-        ]
-    )
+def rectangles(x: Tensor, tall: int, wide: int) -> Tensor:
+    """The rectangles of x [B, H, W, C] as a view [B, rows, columns, tall, wide, C]."""
+    return x.unflatten(2, (-1, wide)).unflatten(1, (-1, tall)).transpose(2, 3)
 
 
 def pad_reflect(x: Tensor, multiple: int) -> Tensor:

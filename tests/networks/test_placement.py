@@ -54,7 +54,7 @@ def test_no_part_holds_more_tokens_than_it_may(small_parts):
     plain, shifted = model.layers[0].residual_group.blocks
     with torch.no_grad():
         assert rows_of(plain.attn.proj, model, image) == [32] * 6  # two of twelve windows of 16 tokens
-        borders, inner = [4, 24, 4], [16, 32, 32, 32, 16]  # tokens of rectangles, row of bands by row
+        borders, inner = [4, 24, 4], [16, 32, 16, 32, 16, 16]  # band by band, row of rectangles by row
         assert rows_of(shifted.attn.proj, model, image) == [*borders, *inner, *borders]
         with placement.as_on_gpu():
             assert rows_of(plain.attn.proj, model, image) == [192]

@@ -265,10 +265,14 @@ def _unpack(x: Tensor) -> Tensor:
 
 def main() -> None:
     """Print the table; with ``--out`` write its rows as CSV too."""
+    compared = {"sdpa": SHAPES, "plain": PLAIN_SHAPES, "published": PUBLISHED_SHAPES}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="times that each call is timed")
     parser.add_argument(
         "--threads", type=int, default=None, help="threads of PyTorch; default: its own choice"
+    )
+    parser.add_argument(
+        "--against", choices=compared, help="one comparison only, in the place of its old rows"
     )
     parser.add_argument("--out", type=Path, default=None, help="CSV to write the speed rows to")
     arguments = parser.parse_args()
@@ -276,20 +280,20 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    speed = pd.concat(
-        [
-            speed_rows(SHAPES, rounds=arguments.rounds),
-            speed_rows(PLAIN_SHAPES, against="plain", rounds=arguments.rounds),
-            speed_rows(PUBLISHED_SHAPES, against="published", rounds=arguments.rounds),
-        ],
-        ignore_index=True,
-    ).astype({"bar": float, "share_bar": float})
+    chosen = [arguments.against] if arguments.against else list(compared)
+    frames = [speed_rows(compared[name], against=name, rounds=arguments.rounds) for name in chosen]
+    speed = pd.concat(frames, ignore_index=True).astype({"bar": float, "share_bar": float})
     if arguments.out is not None:
+        stored = pd.read_csv(arguments.out) if arguments.against and arguments.out.exists() else speed[:0]
+        kept = stored[~stored["against"].isin(chosen)]
+        rows = pd.concat([kept, speed], ignore_index=True) if len(kept) else speed
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        speed.to_csv(arguments.out, index=False, float_format="%.4g")
+        rows.to_csv(arguments.out, index=False, float_format="%.4g")
     shown = ["windows", "num_heads", "num_tokens", "head_dim", "pass", "against", "other_ms", "taylor_ms"]
     shown += ["ratio", "bar", "share", "share_bar"]
     print(speed[shown].to_string(index=False, float_format="{:.2f}".format, na_rep=""))
+    if arguments.against:
+        return
     print(growth_rows()[["ms_2304", "ms_36864", "ratio", "bar"]].to_string(index=False, float_format="%.2f"))
     memory = memory_rows()
     shown = ["num_tokens", *(name for name in memory.columns if name.endswith("_mib"))]

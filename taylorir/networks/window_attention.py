@@ -196,7 +196,7 @@ class WindowAttention(nn.Module):
 
 
 def _parts(rows: int, columns: int, most: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Indices of a grid [B, rows, columns, ..] of at most so many cells: rows, or a part of one."""
+    """Indices of a grid [B, rows, columns, ..]: at most so many cells, which are rows or a part of one."""
     down, across = max(most // columns, 1), min(most, columns)
     for i in range(0, rows, down):
         for j in range(0, columns, across):

@@ -102,5 +102,10 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
         "plain",
         "published",
     ]
+    attention_benchmark.SHAPES = (SMALL, SMALL)
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--against", "sdpa"])
+    attention_benchmark.main()  # new rows in the place of the old ones of this comparison
+    against = pd.read_csv(tmp_path / "a" / "b.csv").against.tolist()
+    assert against == ["plain", "plain", "published", "sdpa", "sdpa", "sdpa", "sdpa"]
     printed = capsys.readouterr().out
     assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

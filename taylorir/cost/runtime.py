@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import l1_loss, pad, scaled_dot_product_attention
 
 from taylorir.attention import softmax_attention, taylor_attention, taylor_efficient
-from taylorir.cost.timing import Timing, time_calls
+from taylorir.cost.timing import Timing, machine_load, time_calls
 from taylorir.networks import build_model, image_channels, taylor_efficient_published
 from taylorir.rows import provenance
 
@@ -343,7 +343,7 @@ def _timed(timing: Timing | None, items: int) -> dict[str, object]:
 def _with_provenance(
     rows: list[dict[str, object]], throughput: str, device: str, dtype: torch.dtype, seed: int
 ) -> pd.DataFrame:
-    stamp = provenance(device=device, dtype=dtype, seed=seed)
+    stamp = machine_load() | provenance(device=device, dtype=dtype, seed=seed)
     frame = pd.DataFrame([row | stamp for row in rows])
     return frame.rename(columns={"items_per_s": throughput})
 

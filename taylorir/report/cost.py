@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from taylorir.report.tables import style_of, subplots
+from taylorir.report.tables import measured_on, style_of, subplots
 
 PARTS = {
     "parameters": "#0072B2",
@@ -203,23 +203,68 @@ def slopes(rows: pd.DataFrame, *, smallest: float, value: str = "latency_ms") ->
     return pd.DataFrame(found)
 
 
-def network_ratios(rows: pd.DataFrame, *, value: str = "cpu_ms") -> pd.Series:
-    """Times of networks over those of the efficient form, between rows of one session only.
+def under_load(rows: pd.DataFrame) -> str:
+    """Where rows come from, and what else the machine did: of their columns load and priority."""
+    priorities = ", ".join(dict.fromkeys(rows["priority"]))
+    low, high = rows["load"].min(), rows["load"].max()
+    return f"{measured_on(rows)} Priority of what measured: {priorities}; load {low:.0f} to {high:.0f}."
 
-    A session is what was measured at one commit on one day; where there are several, the last one counts.
+
+def roofline_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where each method stands between memory and products, from forward rows of the table of attention.
 
     Args:
-        rows: of ``taylorir benchmark time``.
-        value: the column of times.
+        rows: of ``cost.attention_table.speed_rows``.
 
     Returns:
-        Ratios by mode, lr_size, method, window_size and window_size_ours, the window of the efficient form.
+        One row a method and shape: method, windows, num_heads, num_tokens, head_dim, intensity (operations a
+        byte of q, k, v and y in float32), gflops (that were reached) and share (of the measured peak).
     """
-    session = ["mode", "lr_size", "commit", "date"]
-    pairs = rows.merge(rows[rows["method"] == "taylor_efficient"], on=session, suffixes=("", "_ours"))
-    pairs["ratio"] = pairs[value] / pairs[f"{value}_ours"]
-    key = ["mode", "lr_size", "method", "window_size", "window_size_ours"]
-    return pairs.sort_values("date", kind="stable").groupby(key)["ratio"].last()
+    rows = rows[rows["pass"] == "forward"]
+    shape = ["windows", "num_heads", "num_tokens", "head_dim"]
+    of_bytes = 4 * 4 * rows[shape].prod(axis=1)
+    frames = []
+    for against, (method, name, operations) in {
+        "taylor": ("taylor_efficient", "taylor_ms", "operations"),
+        "sdpa": ("softmax_flash", "other_ms", "other_operations"),
+        "published": ("taylor_published", "other_ms", "other_operations"),
+    }.items():
+        some = rows[rows["against"] == ("sdpa" if against == "taylor" else against)]
+        point = some[shape].assign(method=method, intensity=some[operations] / of_bytes)
+        frames.append(point.assign(gflops=some[operations] / some[name] / 1e6, peak=some["peak_gflops"]))
+    points = pd.concat(frames, ignore_index=True)
+    return points.assign(share=points["gflops"] / points.pop("peak"))
+
+
+def plot_roofline(points: pd.DataFrame, *, peak_gflops: float, memory_gbs: float) -> Figure:
+    """Operations a second over operations a byte, beneath what the machine can do.
+
+    Args:
+        points: of :func:`roofline_points`.
+        peak_gflops: of a product of large matrices.
+        memory_gbs: of a copy.
+    """
+    figure, axes = subplots(figsize=(8.4, 4.6))
+    lowest, highest = points["intensity"].min() / 2, points["intensity"].max() * 2
+    corner = peak_gflops / memory_gbs
+    lowest = min(lowest, corner / 2)
+    roof = [lowest * memory_gbs, peak_gflops, peak_gflops]
+    axes.plot([lowest, corner, highest], roof, color="#444444", linewidth=1.5)
+    for name, x, y in (("memory", lowest, roof[0]), ("products", corner, peak_gflops)):
+        axes.annotate(name, (x, y), xytext=(4, 5), textcoords="offset points", color="#444444")
+    widths = sorted(points["head_dim"].unique())
+    for method, some in points.groupby("method", sort=False):
+        style = style_of(method)
+        for width, few in some.groupby("head_dim"):
+            size = 5 + 3 * widths.index(width)
+            label = style.label if width == widths[-1] else None
+            axes.plot(
+                few["intensity"], few["gflops"], style.marker, color=style.color, markersize=size, label=label
+            )
+    axes.set(xlabel="operations a byte of q, k, v and y", ylabel="10^9 operations a second")
+    axes.set(xscale="log", yscale="log")
+    axes.legend(fontsize=8.5, loc="lower right")
+    return figure
 
 
 def loglog_slope(sizes: Sequence[float], times: Sequence[float]) -> float:

@@ -28,8 +28,10 @@ from taylorir.report.cost import (
     loglog_slope,
     measured_crossover,
     memory_matrix,
-    network_ratios,
+    plot_roofline,
+    roofline_points,
     slopes,
+    under_load,
 )
 
 CPU_METHODS = attention_methods("cpu")
@@ -235,24 +237,6 @@ def test_the_window_at_which_softmax_costs_as_much():
 # --- fits ------------------------------------------------------------------------------------------
 
 
-def test_ratios_of_networks_stay_within_a_session_and_the_last_one_counts():
-    names = ["method", "window_size", "mode", "lr_size", "commit", "date", "cpu_ms"]
-    rows = pd.DataFrame(
-        [
-            ["taylor_efficient", 48, "forward", 192, "b", "2026-01-02", 10.0],
-            ["softmax_flash", 48, "forward", 192, "b", "2026-01-02", 40.0],
-            ["taylor_efficient", 48, "forward", 192, "a", "2026-01-01", 1.0],
-            ["softmax_flash", 48, "forward", 192, "a", "2026-01-01", 2.0],
-            ["softmax_naive", 48, "forward", 192, "c", "2026-01-02", 90.0],
-        ],
-        columns=names,
-    )
-    ratios = network_ratios(rows)
-    assert ratios["forward", 192, "softmax_flash", 48, 48] == 4.0
-    assert ratios["forward", 192, "taylor_efficient", 48, 48] == 1.0
-    assert "softmax_naive" not in ratios.index.get_level_values("method")  # alone in its session
-
-
 def test_slope_of_a_power_law():
     n = np.array([64, 256, 1024])
     assert loglog_slope(n, 3e-4 * n**1.5) == pytest.approx(1.5)
@@ -295,3 +279,30 @@ def test_the_matrix_has_a_line_a_method_and_a_column_a_size():
     matrix = memory_matrix(rows)
     assert list(matrix.columns) == ["method", "8", "48"]
     assert matrix.iloc[0, 1:].tolist() == [1.0, 2.0]
+
+
+def test_points_of_the_roofline_by_hand():
+    shape = {"windows": 2, "num_heads": 3, "num_tokens": 10, "head_dim": 5, "pass": "forward"}
+    numbers = 2 * 3 * 10 * 5  # of q; q, k, v and y are 16 bytes each
+    rows = pd.DataFrame(
+        [
+            shape | {"against": "sdpa", "operations": 16e3 * numbers, "taylor_ms": 2.0, "other_ms": 4.0},
+            shape | {"against": "published", "operations": 1.0, "taylor_ms": 1.0, "other_ms": 8.0},
+            shape | {"against": "sdpa", "pass": "forward + backward"},
+        ]
+    )
+    rows["other_operations"], rows["peak_gflops"] = 32e3 * numbers, 4.8
+    points = roofline_points(rows).set_index("method")
+    assert points.index.tolist() == ["taylor_efficient", "softmax_flash", "taylor_published"]
+    assert points.intensity.tolist() == pytest.approx([1e3, 2e3, 2e3])
+    assert points.gflops.tolist() == pytest.approx([2.4, 2.4, 1.2])
+    assert points.share.tolist() == pytest.approx([0.5, 0.5, 0.25])
+    (axes,) = plot_roofline(points.reset_index(), peak_gflops=4.0, memory_gbs=8.0).axes
+    lowest, corner, highest = axes.lines[0].get_xdata()
+    assert (lowest, corner, highest) == pytest.approx((0.25, 0.5, 4e3))
+    assert axes.lines[0].get_ydata() == pytest.approx([2.0, 4.0, 4.0])
+
+
+def test_rows_say_under_what_load_they_were_taken():
+    rows = pd.DataFrame({"device": ["a", "a"], "load": [0.2, 7.9], "priority": ["real-time", "real-time"]})
+    assert under_load(rows).endswith("Priority of what measured: real-time; load 0 to 8.")

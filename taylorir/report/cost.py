@@ -250,8 +250,11 @@ def plot_roofline(points: pd.DataFrame, *, peak_gflops: float, memory_gbs: float
     lowest = min(lowest, corner / 2)
     roof = [lowest * memory_gbs, peak_gflops, peak_gflops]
     axes.plot([lowest, corner, highest], roof, color="#444444", linewidth=1.5)
-    for name, x, y in (("memory", lowest, roof[0]), ("products", corner, peak_gflops)):
-        axes.annotate(name, (x, y), xytext=(4, 5), textcoords="offset points", color="#444444")
+    for name, place, offset in (
+        ("memory", (lowest, roof[0]), (14, 0)),
+        ("products", (corner, roof[1]), (4, 5)),
+    ):
+        axes.annotate(name, place, xytext=offset, textcoords="offset points", color="#444444")
     widths = sorted(points["head_dim"].unique())
     for method, some in points.groupby("method", sort=False):
         style = style_of(method)

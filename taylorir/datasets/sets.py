@@ -44,11 +44,19 @@ FOLDERS: dict[str, str] = {
     "BSD100": "benchmarks",
     "Urban100": "benchmarks",
     "Manga109": "benchmarks",
+    "Set12": "benchmarks",
+    "McMaster": "benchmarks",
+    "classic5": "benchmarks",
     "DIV2K": "train",
     "BSDS400": "train",
     "T91": "train",
 }
-BENCHMARKS = tuple(name for name, folder in FOLDERS.items() if folder == "benchmarks")
+#: What restoration is measured on: denoising of grey and of colour, JPEG artefacts of grey.
+RESTORATION = ("Set12", "McMaster", "classic5")
+#: What super-resolution is measured on.
+BENCHMARKS = tuple(
+    name for name, folder in FOLDERS.items() if folder == "benchmarks" and name not in RESTORATION
+)
 DATASETS = (*SAMPLE_SETS, *FOLDERS)
 
 
@@ -114,7 +122,8 @@ def load_images(name: str, root: str | os.PathLike[str] | None = None) -> list[N
 
     Args:
         name: ``samples``, ``samples_training``, ``samples_held_out``, ``Set5``, ``Set14``, ``BSD100``,
-            ``Urban100``, ``Manga109``, ``BSDS400``, ``T91`` or ``DIV2K``.
+            ``Urban100``, ``Manga109``, ``Set12``, ``McMaster``, ``classic5``, ``BSDS400``, ``T91`` or
+            ``DIV2K``.
         root: the data root (see :func:`data_root`); not used by the samples.
 
     Returns:

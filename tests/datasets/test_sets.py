@@ -28,6 +28,7 @@ from taylorir.datasets.manifest import (
 from taylorir.datasets.sets import (
     BENCHMARKS,
     FOLDERS,
+    RESTORATION,
     SAMPLES,
     data_root,
     image_files,
@@ -97,21 +98,22 @@ def test_datasets_refuse(monkeypatch):
 # ------------------------------------------------------------------------------------------------ manifest
 
 
-def test_manifest_lists_the_eight_sets_and_every_benchmark_image():
+def test_manifest_lists_the_sets_and_every_benchmark_image():
     entries = {entry.name: entry for entry in read_manifest()}
     assert set(entries) == set(FOLDERS)
     counts = {name: entry.images for name, entry in entries.items()}
     assert counts == dict(
-        Set5=5, Set14=14, BSD100=100, Urban100=100, Manga109=109, DIV2K=800, BSDS400=400, T91=91
-    )
+        Set5=5, Set14=14, BSD100=100, Urban100=100, Manga109=109, DIV2K=800, BSDS400=400, T91=91, Set12=12,
+        McMaster=18, classic5=5,
+    )  # fmt: skip
     for name, entry in entries.items():
         assert entry.licence and entry.source.startswith("https://") and entry.url.startswith("https://")
         assert entry.folder == FOLDERS[name]
         if name in BENCHMARKS or not entry.archive_hash:
             assert len({image.image for image in entry.hashes}) == entry.images
-    tested = {image.sha256 for name in BENCHMARKS for image in entries[name].hashes}
+    tested = {image.sha256 for name in (*BENCHMARKS, *RESTORATION) for image in entries[name].hashes}
     trained = {image.sha256 for name in ("BSDS400", "T91") for image in entries[name].hashes}
-    assert len(tested) == 328 and not tested & trained
+    assert len(tested) == 328 + 35 - 1 and not tested & trained  # one picture is in Set12 and in classic5
 
 
 def test_rows_of_bicubic_are_the_images_of_the_manifest():

@@ -92,7 +92,7 @@ class ExportableAttention(nn.Module):
         if self.taylor and attention.centre_keys:
             k = attention.centred(k, labels)
         if attention.rib is not None:
-            factors = attention.rib(size, size)  # [heads, N, R]
+            factors = attention.rib(size, size, size)  # [heads, N, R]
             if labels is not None:
                 places = self.cut_places(rows, columns) if self.ragged else self.places(labels)
                 factors = (x[:, places].transpose(0, 1) for x in factors)

@@ -107,7 +107,6 @@ class RIB(nn.Module):
     Args:
         num_heads: each has a, b and c (``strength``, at first ``STRENGTH``) of its own.
         head_dim: d; R is chosen so that d + R is a multiple of 8, as kernels want it.
-        window_size: side of the window that coordinates in (-1, 1) span; a smaller rectangle begins at -1.
 
     Source: the idea of arXiv 2603.06738 (RIB), whose a and b have no fixed length.
     """
@@ -117,17 +116,20 @@ class RIB(nn.Module):
     LEAST_RANK = 6
     STRENGTH = 0.1
 
-    def __init__(self, num_heads: int, head_dim: int, window_size: int) -> None:
+    def __init__(self, num_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.window_size, self.num_heads = window_size, num_heads
+        self.num_heads = num_heads
         self.rank = self.LEAST_RANK + -(head_dim + self.LEAST_RANK) % 8
         self.hidden = nn.Linear(2 + 4 * self.OCTAVES, self.HIDDEN)
         self.factors = nn.Linear(self.HIDDEN, 2 * num_heads * self.rank)
         self.strength = nn.Parameter(torch.full((num_heads,), self.STRENGTH))
 
-    def forward(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """a and b [heads, N, R] of the N = height width places of a rectangle, row by row."""
-        places = _waves(height, width, self.window_size, self.OCTAVES, self.hidden.weight.device)
+    def forward(self, height: int, width: int, window: int) -> tuple[Tensor, Tensor]:
+        """a and b [heads, N, R] of the N = height width places of a rectangle, row by row.
+
+        Coordinates in (-1, 1) span a ``window``; a smaller rectangle begins at -1.
+        """
+        places = _waves(height, width, window, self.OCTAVES, self.hidden.weight.device)
         factors = self.factors(functional.gelu(self.hidden(places.to(self.hidden.weight.dtype))))
         factors = factors.view(height * width, 2, self.num_heads, self.rank)
         return unit(factors.permute(1, 2, 0, 3)).unbind(0)

@@ -55,7 +55,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
         self.lepe = LePE(config.embed_dim) if config.position == "lepe" else None
-        self.rib = RIB(num_heads, self.head_dim, config.window_size) if config.position == "rib" else None
+        self.rib = RIB(num_heads, self.head_dim) if config.position == "rib" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
@@ -146,7 +146,7 @@ class WindowAttention(nn.Module):
         """q, k with what is joined to them; ``place`` says which shifted windows these are."""
         if self.rib is None:
             return q, k
-        factors = self.rib(height, width)
+        factors = self.rib(height, width, self.window_size)
         if place is not None:  # the regions of a border window are rectangles of their own
             factors = (x[:, kept_places(*place)].transpose(0, 1) for x in factors)  # [nW, heads, N, R]
         return self.join(q, k, *factors)

@@ -145,3 +145,17 @@ def test_other_networks_are_sent_to_the_room_that_knows_them():
         taylorize(nn.Conv2d(3, 3, 3))
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
         taylorize("swinir_s_x2")
+
+
+def test_rib_goes_along_into_a_larger_window_and_spans_it():
+    """What is taylorized is what a network of its configuration is with the same weights."""
+    model = stirred(build_model("swinir_tiny_x2", position="rib", depths=(2,))).eval()
+    taylor = taylorize(model, window_size=24)
+    kept, weights = model.learned_state_dict(), taylor.learned_state_dict()
+    assert taylor.config.position == "rib"
+    assert all(torch.equal(weights[name], value) for name, value in kept.items())
+    loaded = build_model("taylorswinir_tiny_x2", position="rib", depths=(2,), window_size=24).eval()
+    loaded.load_state_dict(taylor.state_dict())
+    x = torch.rand(1, 3, 17, 30)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), taylor(x))

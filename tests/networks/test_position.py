@@ -105,31 +105,31 @@ def test_lepe_refuses_an_even_kernel():
         LePE(3, 4)
 
 
-def drawn_rib(heads: int = 2, head_dim: int = 10, window: int = 6) -> RIB:
+def drawn_rib(heads: int = 2, head_dim: int = 10) -> RIB:
     torch.manual_seed(0)
-    rib = RIB(heads, head_dim, window).double()
+    rib = RIB(heads, head_dim).double()
     nn.init.uniform_(rib.strength, -1.0, 1.0)
     return rib
 
 
 @pytest.mark.parametrize(("head_dim", "rank"), [(4, 12), (8, 8), (10, 6), (30, 10), (60, 12)])
 def test_rib_fills_the_width_up_to_a_multiple_of_8(head_dim, rank):
-    assert RIB(1, head_dim, 8).rank == rank and (head_dim + rank) % 8 == 0
+    assert RIB(1, head_dim).rank == rank and (head_dim + rank) % 8 == 0
 
 
 def test_rib_is_at_most_its_strength_and_begins_at_the_corner_of_its_rectangle():
     rib = drawn_rib()
-    a, b = rib(6, 6)
+    a, b = rib(6, 6, 6)
     for factor in (a, b):
         torch.testing.assert_close(factor.norm(dim=-1), torch.ones(2, 36, dtype=torch.float64))
     assert (a @ b.mT).abs().max() <= 1
-    smaller = rib(2, 4)[0].view(2, 2, 4, rib.rank)
+    smaller = rib(2, 4, 6)[0].view(2, 2, 4, rib.rank)
     torch.testing.assert_close(smaller, a.view(2, 6, 6, rib.rank)[:, :2, :4])
 
 
 def test_rib_joined_to_q_and_k_is_the_bias_that_it_stands_for():
     rib, (q, k, v) = drawn_rib(), torch.randn(3, 5, 2, 36, 10, dtype=torch.float64)
-    a, b = rib(6, 6)
+    a, b = rib(6, 6, 6)
     bias = rib.strength[:, None, None] * (a @ b.mT)
     wide_q, wide_k = rib.join_softmax(q, k, a, b)
     assert wide_q.shape[-1] == 16
@@ -152,17 +152,17 @@ def test_rib_reproduces_a_bias_that_it_is_fitted_to():
     place = torch.cartesian_prod(torch.arange(6), torch.arange(6))
     offset = place[:, None] - place[None, :]
     target = 0.3 * (math.pi * offset / 6).cos().sum(-1)  # near tokens count more; of rank 4
-    rib = RIB(1, 10, 6)
+    rib = RIB(1, 10)
     optimizer = torch.optim.Adam(rib.parameters(), lr=1e-2)
     for _ in range(400):
-        a, b = rib(6, 6)
+        a, b = rib(6, 6, 6)
         error = rib.strength[:, None, None] * (a @ b.mT) - target
         optimizer.zero_grad()
         error.square().mean().backward()
         optimizer.step()
     assert target.max() - target.min() > 1 and error.abs().max() < 0.03
     q, k, v = torch.randn(3, 1, 1, 36, 10)
-    found = softmax_attention(*rib.join_softmax(q, k, *rib(6, 6)), v)
+    found = softmax_attention(*rib.join_softmax(q, k, *rib(6, 6, 6)), v)
     assert (found - softmax_attention(q, k, v, bias=target)).abs().max() < 0.03
 
 

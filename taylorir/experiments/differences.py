@@ -13,12 +13,14 @@ import pandas as pd
 from taylorir.experiments.protocol import COMPARISONS, END_POINT, FLOOR, Comparison
 from taylorir.report import estimate, judge
 
+MAIN = tuple(entry for entry in COMPARISONS if entry.experiment == "main")
+
 
 def beside_published(
     rows: pd.DataFrame,
     bicubic: pd.DataFrame,
     published: pd.DataFrame,
-    main: Sequence[Comparison] = tuple(entry for entry in COMPARISONS if entry.experiment == "main"),
+    main: Sequence[Comparison] = MAIN,
     floor: Sequence[str] = FLOOR,
 ) -> pd.DataFrame:
     """The main runs by scale and set, means over seeds, between bicubic, the floor and what is published.

@@ -22,6 +22,7 @@ from .export import (
 from .fitting import fit_weights as fit_weights
 from .foreign import (
     CONVERTED as CONVERTED,
+    ForeignConfig as ForeignConfig,
     ForeignNetwork as ForeignNetwork,
     build_foreign as build_foreign,
     image_channels as image_channels,
@@ -39,6 +40,7 @@ from .swinir import (
     SwinTransformerBlock as SwinTransformerBlock,
 )
 from .taylorswinir import (
+    TaylorSwinIR as TaylorSwinIR,
     TaylorWindowAttention as TaylorWindowAttention,
     taylor_efficient_published as taylor_efficient_published,
 )

@@ -48,8 +48,16 @@ def convert(
     temperature: Annotated[float, typer.Option(help="Of every head.")] = 1.0,
     centre_keys: Annotated[bool, typer.Option("--centre-keys", help="Take from keys their mean.")] = False,
     window_size: Annotated[int | None, typer.Option(min=1, help="New windows; default: as they are.")] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Folder of HR pictures to bring the new network near the old one with."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of distillation; attention transfer before it takes a fifth of them.")
+    ] = 1000,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Replace softmax by TaylorShift and keep all else. It is a new network: train it on before use."""
+    """Replace softmax by TaylorShift and keep all else. It is a new network: calibrate it before use."""
     from taylorir.convert import save_converted, taylorize
     from taylorir.evaluation import check_writable
     from taylorir.networks import ForeignNetwork, save_weights
@@ -58,6 +66,8 @@ def convert(
     settings = {"temperature": temperature, "centre_keys": centre_keys, "window_size": window_size}
     inner = network.network if isinstance(network, ForeignNetwork) else network
     converted = taylorize(inner, **settings)
+    if calibrate:
+        converted = _calibrated(network, converted, calibrate, steps, quiet)
     if hasattr(inner, "save_pretrained"):
         converted.save_pretrained(target)
     else:
@@ -69,6 +79,21 @@ def convert(
         else:
             save_converted(target, inner, converted, settings)
     typer.echo(f"{source} -> {target}")
+
+
+def _calibrated(network: nn.Module, converted: nn.Module, folder: Path, steps: int, quiet: bool) -> nn.Module:
+    from taylorir.convert import Calibration, calibrate
+    from taylorir.datasets import NamedImage
+    from taylorir.images import read_image
+    from taylorir.networks import ForeignNetwork
+
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    images = [NamedImage(file.stem, read_image(file)) for file in files]
+    settings = Calibration(steps=(max(1, steps // 5), steps, 0))
+    foreign = isinstance(network, ForeignNetwork)
+    student = ForeignNetwork(converted, network.config) if foreign else converted
+    result = calibrate(student, network, images, settings, held_out=images[:1], progress=not quiet)
+    return result.model.network if foreign else result.model
 
 
 def _load(name: str) -> nn.Module:

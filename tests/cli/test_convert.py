@@ -9,9 +9,11 @@ from taylorir.cli.main import main
 from taylorir.convert.conversion import taylorize
 from taylorir.convert.files import load_converted_file, save_converted
 from taylorir.convert.folders import load_any
+from taylorir.images.io import write_image
 from taylorir.networks.checkpoint import save_weights
 from taylorir.networks.variants import build_model
 from tests.convert.families import FAMILIES
+from tests.pictures import noise
 from tests.random_networks import stirred
 
 
@@ -61,6 +63,7 @@ def test_a_converted_swin2sr_is_loaded_as_what_it_is(tmp_path):
         (("survey", "swinir_tiny_x2", "--lr-size", 0), "--lr-size"),
         (("survey", "bicubic"), "bicubic is no network"),
         (("convert", "bicubic", "out"), "bicubic is no network"),
+        (("convert", "{swinir}", "out.safetensors", "--calibrate", "nowhere"), "nowhere: No such file"),
         (("convert", "{swinir}", "out"), "OUT must end in .safetensors for a SwinIR, got out"),
     ],
 )
@@ -81,6 +84,20 @@ def test_a_converted_network_of_others_is_loaded_as_what_it_is(name, tmp_path):
     loaded = load_any(tmp_path / "taylor.safetensors")
     with torch.no_grad():
         assert torch.equal(loaded(image), taylorize(network, temperature=2)(image))
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+def test_a_folder_of_pictures_calibrates(swinir, tmp_path):
+    (tmp_path / "hr").mkdir()
+    write_image(tmp_path / "hr" / "noise.png", noise(100, 100, 3))
+    torch.save(FAMILIES["SwinIR"].network().float().state_dict(), tmp_path / "others.pth")
+    for source in (swinir, tmp_path / "others.pth"):
+        plain, near = tmp_path / "plain.safetensors", tmp_path / "near.safetensors"
+        run("convert", source, plain)
+        run("convert", source, near, "--calibrate", tmp_path / "hr", "--steps", 2, "--quiet")
+        before, after = load_any(plain).state_dict(), load_any(near).state_dict()
+        assert before.keys() == after.keys()
+        assert any("temperature" in name and not torch.equal(before[name], x) for name, x in after.items())
 
 
 @pytest.mark.filterwarnings("ignore:torch.meshgrid")

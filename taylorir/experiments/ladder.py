@@ -55,7 +55,7 @@ class Conversion:
     Attributes:
         temperature: of all heads; 0 stands for the best of ``TEMPERATURES``.
         centre_keys: whether keys are centred.
-        order: of the series; above 2 there is no linear form.
+        order: of the series; above 2 the weights are formed, as features would be more than tokens.
         layers: "all", "none", or the index of the one layer that is converted.
     """
 

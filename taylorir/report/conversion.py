@@ -195,6 +195,34 @@ def after_training(rungs: pd.DataFrame, set_name: str) -> str:
     return f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({minutes:.0f} CPU minutes)"
 
 
+def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a survey as readers see them: one a family, module and number of tokens.
+
+    Args:
+        sites: as ``taylorir.experiments.families`` writes them.
+
+    Returns:
+        Columns family, class, kind, sites (how many), tokens (queries x keys), width and crossover (one
+        number, or the least and the largest), added ("bias, mask"), converted ("yes" or "no"), note (why
+        not).
+    """
+    keys = ["family", "class", "kind", "queries", "keys", "known"]
+    lines = []
+    for key, rows in sites.groupby(keys, sort=False):
+        family, name, kind, queries, columns, known = key
+        line = {"family": family, "class": name, "kind": kind, "sites": rows["sites"].sum()}
+        line |= {"tokens": f"{queries:,} x {columns:,}", "width": _range(rows["width"])}
+        line["crossover"] = _range(rows["crossover"]) if known else ""
+        line["added"] = ", ".join(name for name in ("bias", "mask") if rows[name].any())
+        note = "" if known else rows["note"].iloc[0]
+        lines.append(line | {"converted": "yes" if known else "no", "note": note})
+    return pd.DataFrame(lines)
+
+
+def _range(values: pd.Series) -> str:
+    return " to ".join(f"{value:,}" for value in dict.fromkeys([values.min(), values.max()]))
+
+
 def memory_by_window(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a family, two columns a window: softmax_8, taylor_8, softmax_16, ... in MiB.
 

@@ -17,6 +17,7 @@ from taylorir.report.conversion import (
     plot_choices,
     plot_ladder,
     plot_rungs,
+    survey_table,
 )
 
 ROWS = pd.DataFrame(
@@ -132,3 +133,22 @@ def test_memory_stands_in_one_line_a_family():
     wide = memory_by_window(pd.DataFrame([*rows, ("A", 16, "taylor", 3.0)], columns=columns))
     assert list(wide.columns) == ["family", "softmax_8", "taylor_8", "softmax_16", "taylor_16"]
     assert list(wide["family"]) == ["B", "A"] and wide["taylor_16"].tolist()[1] == 3.0
+
+
+def test_the_survey_has_a_line_for_sites_that_differ_in_width_and_mask_alone():
+    sites = pd.DataFrame(
+        [("A", "Att", "window", 64, 1600, 10, True, False, 111, True, None, 3),
+         ("A", "Att", "window", 64, 1600, 30, True, True, 931, True, "saves nothing", 1),
+         ("A", "Ch", "channel", 60, 60, 99, False, False, 9901, False, "over channels", 1)],
+        columns=["family", "class", "kind", "queries", "keys", "width", "bias", "mask", "crossover", "known",
+                 "note", "sites"],
+    )  # fmt: skip
+    first, second = survey_table(sites).to_dict("records")
+    assert first == {
+        "family": "A", "class": "Att", "kind": "window", "sites": 4, "tokens": "64 x 1,600",
+        "width": "10 to 30", "crossover": "111 to 931", "added": "bias, mask", "converted": "yes", "note": "",
+    }  # fmt: skip
+    assert second == {
+        "family": "A", "class": "Ch", "kind": "channel", "sites": 1, "tokens": "60 x 60", "width": "99",
+        "crossover": "", "added": "", "converted": "no", "note": "over channels",
+    }  # fmt: skip

@@ -203,8 +203,7 @@ def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns family, class, kind, sites (how many), tokens (queries x keys), width and crossover (one
-        number, or the least and the largest), added ("bias, mask"), converted ("yes" or "no"), note (why
-        not).
+        number, or the least and the largest), added ("bias, mask"), converted ("yes", or why not).
     """
     keys = ["family", "class", "kind", "queries", "keys", "known"]
     lines = []
@@ -214,8 +213,7 @@ def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
         line |= {"tokens": f"{queries:,} x {columns:,}", "width": _range(rows["width"])}
         line["crossover"] = _range(rows["crossover"]) if known else ""
         line["added"] = ", ".join(name for name in ("bias", "mask") if rows[name].any())
-        note = "" if known else rows["note"].iloc[0]
-        lines.append(line | {"converted": "yes" if known else "no", "note": note})
+        lines.append(line | {"converted": "yes" if known else f"no: {rows['note'].iloc[0]}"})
     return pd.DataFrame(lines)
 
 

@@ -146,9 +146,9 @@ def test_the_survey_has_a_line_for_sites_that_differ_in_width_and_mask_alone():
     first, second = survey_table(sites).to_dict("records")
     assert first == {
         "family": "A", "class": "Att", "kind": "window", "sites": 4, "tokens": "64 x 1,600",
-        "width": "10 to 30", "crossover": "111 to 931", "added": "bias, mask", "converted": "yes", "note": "",
+        "width": "10 to 30", "crossover": "111 to 931", "added": "bias, mask", "converted": "yes",
     }  # fmt: skip
     assert second == {
         "family": "A", "class": "Ch", "kind": "channel", "sites": 1, "tokens": "60 x 60", "width": "99",
-        "crossover": "", "added": "", "converted": "no", "note": "over channels",
+        "crossover": "", "added": "", "converted": "no: over channels",
     }  # fmt: skip

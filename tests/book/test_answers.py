@@ -15,7 +15,6 @@ from tests.book.test_book import BOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-STILL_WITHOUT = ("04_", "07_", "08_")
 BROWSER = find_browser()
 
 WHOLE = """# A question
@@ -76,8 +75,6 @@ def test_a_box_that_lacks_a_part_is_an_error_of_the_build(built, message):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_chapter_begins_with_its_title_and_the_box(path):
-    if path.stem.startswith(STILL_WITHOUT):
-        return
     title, box = nbformat.read(path, 4).cells[0].source.split("\n\n")[:2]
     assert title.startswith("# ") and box.startswith(":::{answer} ")
 
@@ -104,8 +101,6 @@ def test_the_first_screen_of_each_chapter_shows_the_box(tmp_path):
         for path in NOTEBOOKS:
             page.open(f"{address}_executed/{path.stem}.html")
             seen = json.loads(page.evaluate(SEEN))
-            if seen is None and path.stem.startswith(STILL_WITHOUT):
-                continue
             assert seen and seen["before"] and seen["question"], path.stem
             assert any(letter.isdigit() for letter in seen["text"]), f"{path.stem}: no number"
             assert seen["drawn"] and seen["width"] >= 250, f"{path.stem}: no figure"

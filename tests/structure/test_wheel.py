@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,12 +27,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith(("taylorir/", "data/")) or name in (
-            "pyproject.toml",
-            "setup.py",
-            "README.md",
-            "LICENSE",
-        ):
+        if name.startswith(("taylorir/", "data/")) or name in BESIDE:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     command = [
@@ -84,3 +81,17 @@ def test_it_upscales_and_lists_the_data_in_an_empty_folder(wheel, tmp_path):
     assert "in.png -> out.png" in python("-m", "taylorir", *upscale)
     assert read_image(here / "out.png").shape == (32, 24, 3)
     assert "Set5: 5 images" in python("-m", "taylorir", "data", "list")
+    assert "swinir_mini_x3_s0" in python("-m", "taylorir", "models")
+
+
+def test_a_package_index_can_show_its_readme_and_who_made_it(wheel):
+    """There is no repository around it there, so each picture and link has its whole address."""
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("/METADATA"))
+        told = email.message_from_bytes(file.read(name))
+    text = told.get_payload()
+    assert told["License-Expression"] == "Apache-2.0" and told["Author"]
+    assert told["Description-Content-Type"] == "text/markdown" and text.startswith("# TaylorIR")
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) >= 6 and [target for target in targets if not target.startswith("https://")] == []
+    assert "/raw/HEAD/book/_static/readme.svg" in text and "/blob/HEAD/CONTRIBUTING.md" in text

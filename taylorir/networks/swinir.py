@@ -249,7 +249,8 @@ class SwinIR(nn.Module):
         height, width = x.shape[-2:]
         x = pad_reflect(x, config.multiple)
         x = (x - self.mean.to(x.dtype)) * config.img_range
-        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, as tokens will be
+        # Channels last, as tokens will be; always a copy, as asking for one depends on the size when traced.
+        x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
         features = self.conv_first(x)
         features = self.conv_after_body(self.deep_features(features)) + features
         x = self._reconstruct(features) if config.upsampler else x + self.conv_last(features)

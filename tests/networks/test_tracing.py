@@ -1,5 +1,7 @@
 """Traced networks give what the network gives: compiled as one graph, and exported by who knows no better."""
 
+import os
+
 import pytest
 import torch
 
@@ -45,6 +47,18 @@ def test_compiled_for_any_size():
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     with torch.no_grad():
         for shape in ((2, 3, 5, 9), (3, 3, 20, 33), (1, 3, 1, 1)):
+            assert_equal(compiled(image(*shape)), model(image(*shape)))
+
+
+@pytest.mark.skipif("TAYLORIR_ALL_SIZES" not in os.environ, reason="takes minutes: TAYLORIR_ALL_SIZES=1")
+@pytest.mark.filterwarnings("default")  # inductor's own
+@pytest.mark.parametrize("name", VARIANTS)
+def test_compiled_by_inductor_from_one_pixel_to_a_photograph(name):
+    model = network(name).eval()
+    for shape in ((1, 3, 1, 1), (3, 3, 7, 5), (1, 3, 64, 48), (3, 3, 200, 333)):
+        torch.compiler.reset()
+        compiled = torch.compile(model, fullgraph=True, dynamic=False)
+        with torch.no_grad():
             assert_equal(compiled(image(*shape)), model(image(*shape)))
 
 

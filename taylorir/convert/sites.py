@@ -12,8 +12,8 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
@@ -27,6 +27,9 @@ from taylorir.convert.operator import TaylorAttention
 from taylorir.convert.table import adapter_of, reason_of
 from taylorir.cost import windows_as_wholes
 from taylorir.networks import WindowAttention, kept_apart
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def survey(model: nn.Module, lr: Tensor) -> pd.DataFrame:
@@ -51,6 +54,8 @@ def survey(model: nn.Module, lr: Tensor) -> pd.DataFrame:
             products = _watched(copied, torch.empty(lr.shape, dtype=lr.dtype))
     except _DEPENDENT:
         products = _watched(copy.deepcopy(model), lr)
+    import pandas as pd  # here, as who converts a network for a picture needs none
+
     return pd.DataFrame([_row(model, site, len(lr)) for site in products if site.weighted], columns=COLUMNS)
 
 

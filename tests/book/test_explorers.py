@@ -164,6 +164,7 @@ def test_dials_have_names_a_voice_and_a_drawing_and_nothing_is_loaded(page):
 
 
 def test_only_the_page_with_dials_loads_their_script():
-    pages = {path.name: path.read_text(encoding="utf-8") for path in BOOK.rglob("*.html")}
+    shown = [path for path in BOOK.rglob("*.html") if "_modules" not in path.parts]  # there it is quoted
+    pages = {path.name: path.read_text(encoding="utf-8") for path in shown}
     loading = [name for name, text in pages.items() if re.search(r'src="[^"]*explorers\.js', text)]
     assert loading == ["15_by_hand.html"]

@@ -378,7 +378,7 @@ def test_rows_as_json_are_those_of_the_csv_file(run, tmp_path):
     [
         ("taylorir ev", ["evaluate"]),
         ("taylorir evaluate taylorswinir_mini_x3", ["taylorswinir_mini_x3_s0"]),
-        ("taylorir evaluate bicubic --dataset Set", ["Set5", "Set14"]),
+        ("taylorir evaluate bicubic --dataset Set", ["Set5", "Set14", "Set12"]),
         ("taylorir train swinir_s_x", ["swinir_s_x2", "swinir_s_x3", "swinir_s_x4"]),
         ("taylorir upscale a.png b.png --model swinir_mini_x4", ["swinir_mini_x4_s0"]),
     ],

@@ -150,16 +150,16 @@ def test_a_notebook_in_jupyterlab_reads_as_in_the_book_and_leaves_git_clean(clon
     outputs = [output for cell in saved.cells if cell.cell_type == "code" for output in cell.outputs]
     records = [output for output in outputs if "scrapbook" in output.get("metadata", {})]
     values = {
-        output.metadata.scrapbook.name.removeprefix(output.metadata.scrapbook.mime_prefix): ast.literal_eval(
-            output.data[f"{output.metadata.scrapbook.mime_prefix}text/plain"]
-        )
+        output.metadata.scrapbook.name.removeprefix(output.metadata.scrapbook.mime_prefix): output.data[
+            f"{output.metadata.scrapbook.mime_prefix}text/plain"
+        ]
         for output in records
     }
     assert errors == [] and RAW_ROLE.findall(prose) == []
     assert len(shown) >= 8
     for role, text in shown.items():
         name, _, specification = role.partition(":")
-        assert text == format(values[name], specification)
+        assert text == format(ast.literal_eval(values[name]), specification)
     shown_lines = "\n".join(
         output.data["text/plain"] for output in outputs if "taylorir_by_hand" in output.get("metadata", {})
     )

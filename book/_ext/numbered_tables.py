@@ -19,13 +19,16 @@ TABLE = re.compile(
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_enumerable_node(ResultTable, "table", _caption, html=(_visit, None))
+    app.add_enumerable_node(ResultTable, "table", _caption, html=(_visit, _depart))
     app.add_transform(NumberTables)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 class ResultTable(nodes.General, nodes.Element):
-    """A table that a cell shows: its HTML in parts, between which the number goes."""
+    """A table that a cell shows: how its HTML begins, then the number, then the rest as a child.
+
+    The child is raw HTML, which the search reads.
+    """
 
 
 class NumberTables(SphinxTransform):
@@ -39,7 +42,8 @@ class NumberTables(SphinxTransform):
             if raw.get("format") != "html" or found is None:
                 continue
             head, name, middle, caption, rest = found.groups()
-            table = ResultTable(head=head, middle=middle, caption=caption, rest=rest)
+            rest = nodes.raw("", caption + rest, format="html")
+            table = ResultTable("", rest, head=head, middle=middle, caption=caption)
             if name:
                 table["names"].append(nodes.fully_normalize_name(name))
                 self.document.note_explicit_target(table, table)
@@ -55,5 +59,7 @@ def _caption(table: nodes.Element) -> str:
 def _visit(translator: Any, table: ResultTable) -> None:
     translator.body.append(f'{table["head"]} id="{table["ids"][0]}"{table["middle"]}')
     translator.add_fignumber(table)
-    translator.body.append(table["caption"] + table["rest"])
-    raise nodes.SkipNode
+
+
+def _depart(translator: Any, table: ResultTable) -> None:
+    """Its child has ended the table."""

@@ -1,5 +1,6 @@
 from .centring import centre_keys as centre_keys
 from .kernels.forms import CROSSOVERS as CROSSOVERS, measured_crossover as measured_crossover
+from .kernels.torch_operator import is_transformed as is_transformed
 from .operator import (
     crossover_flops as crossover_flops,
     crossover_memory as crossover_memory,

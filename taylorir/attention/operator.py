@@ -26,7 +26,7 @@ from taylorir.attention.kernels.torch_operator import (
     attend_in_graph,
     attend_small,
     is_traced,
-    needs_definition,
+    is_transformed,
 )
 from taylorir.attention.reference import output_scale
 
@@ -127,7 +127,7 @@ def _attend(
     q, k, v = check_qkv(q, k, v)
     labels = check_regions(regions, q, k)
     chosen = _serving(backend, q, k, v, labels, crossover)
-    if not torch.compiler.is_compiling() and needs_definition():
+    if not torch.compiler.is_compiling() and is_transformed():
         form = cheaper_form(q, k, crossover)
         return attend_by_definition(form, q, k, v, temperature, labels, scale_output)
     if chosen == "triton":

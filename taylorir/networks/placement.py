@@ -14,7 +14,8 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from taylorir.attention import is_transformed
 
 PART_TOKENS = 4608
 """Tokens that are worked on at once: two windows of 48 x 48, or 72 of 8 x 8."""
@@ -35,11 +36,6 @@ def as_on_gpu() -> Iterator[None]:
 def on_cpu(x: Tensor) -> bool:
     """Whether x is computed with on a CPU."""
     return x.device.type == "cpu" and (torch.compiler.is_compiling() or not _as_gpu.get())
-
-
-def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms what runs, or forward mode follows it."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def may_go_in_parts(x: Tensor) -> bool:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taylorir.attention import is_transformed
 from taylorir.networks.config import ModelConfig
-from taylorir.networks.placement import PART_TOKENS, is_transformed, may_go_in_parts, on_cpu
+from taylorir.networks.placement import PART_TOKENS, may_go_in_parts, on_cpu
 from taylorir.networks.position import RIB, LePE, rope_2d
 from taylorir.networks.windows import (
     bands,

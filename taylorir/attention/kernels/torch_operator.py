@@ -111,7 +111,7 @@ class _SmallAttention(torch.autograd.Function):
 # --- derivatives beyond a first gradient ----------------------------------------------------------
 
 
-def needs_definition() -> bool:
+def is_transformed() -> bool:
     """Whether ``torch.func`` transforms this call, or forward mode follows it."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 

@@ -22,7 +22,7 @@ from .gallery import (
 from .ladder import CALIBRATION as CALIBRATION
 from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
-from .protocol_mid import MID_COMPARISONS as MID_COMPARISONS, RATES as RATES
+from .protocol_mid import LEARNING_RATES as LEARNING_RATES, MID_COMPARISONS as MID_COMPARISONS, RATES as RATES
 from .protocol_parts import PART_COMPARISONS as PART_COMPARISONS
 from .restoration import (
     compare_restoration as compare_restoration,

@@ -27,7 +27,7 @@ import typer
 from torch import nn
 
 from taylorir.convert import Calibration, TaylorAttention, calibrate, converted_layers, taylorize
-from taylorir.experiments.dat_light import load_dat_light, measure, measured_sets
+from taylorir.experiments.dat_light import fused, load_dat_light, measure, measured_sets
 from taylorir.experiments.run import Places, replace_rows
 from taylorir.rows import provenance
 from taylorir.training import HeldOut, PatchPool, load_training_images, read_curve
@@ -147,7 +147,7 @@ class Ladder:
         folder = self.places.runs / kind
         result = calibrate(
             self.convert(conversion),
-            self.teacher,
+            fused(self.teacher),
             self._pool,
             settings,
             upscale=UPSCALE,

@@ -6,14 +6,18 @@ import importlib.util
 
 import pandas as pd
 import pytest
+import torch
 
-from taylorir.experiments.dat_light import ROWS, load_dat_light, measure
+from taylorir.evaluation.scores import evaluate
+from taylorir.experiments import dat_light
+from taylorir.experiments.dat_light import ROWS, fused, load_dat_light, measure
 from taylorir.experiments.run import Places
 from taylorir.images.io import write_image
 from taylorir.networks.variants import build_model
 from taylorir.report.protocol import compare_with_published
 from taylorir.rows.committed import read_rows
 from taylorir.rows.measured import PROVENANCE_COLUMNS
+from tests.convert.families import FAMILIES
 from tests.pictures import noise
 
 
@@ -38,6 +42,42 @@ def test_a_set_is_measured_once_for_a_run_and_kept_beside_those_of_others(places
         ("one", "a"), ("one", "b"), ("two", "a"), ("two", "b"),
     ]  # fmt: skip
     assert set(PROVENANCE_COLUMNS) <= set(rows)
+
+
+def test_a_set_that_was_stopped_goes_on_with_its_next_image_and_is_no_row_before_its_last(
+    places, monkeypatch
+):
+    model, evaluated = build_model("swinir_tiny_x2").eval(), []
+
+    def stopped(network, images, *args, **kwargs):
+        evaluated.extend(image.name for image in images)
+        if len(evaluated) == 2:
+            raise KeyboardInterrupt
+        return evaluate(network, images, *args, **kwargs)
+
+    monkeypatch.setattr(dat_light, "evaluate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        measure(model, "one", 2, ["Set5"], places, progress=False)
+    assert not (places.results / ROWS).exists()
+    measure(model, "one", 2, ["Set5"], places, progress=False)
+    assert evaluated == ["a", "b", "b"]
+    assert list(pd.read_csv(places.results / ROWS)["image"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (9, 33), (8, 8), (16, 24)])
+def test_fused_softmax_gives_the_same_numbers(size, monkeypatch):
+    """Of shifted windows too, of a single row or column of windows too, and of the size that has masks."""
+    family = FAMILIES["DAT"]
+    model, image = family.network(), torch.rand(2, 3, *size, dtype=torch.float64)
+    quick = fused(model)
+    softmax = model.layers[0].blocks[0].attn.attns[0]
+    monkeypatch.setattr(type(softmax), "forward", None)
+    with torch.no_grad():
+        found = quick(image)
+    monkeypatch.undo()
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(image), rtol=0, atol=1e-11)
+    assert torch.equal(quick(image), model(image))  # with gradients it is DAT's own code
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -186,8 +186,13 @@ def sets_at(mark: int) -> tuple[str, ...]:
     return ("Set5", "Set14", "BSD100")[: 1 + (mark >= 800) + (mark >= 6400)]
 
 
-def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> None:
-    """Do what is not done of the ladder, up to a mark.
+KINDS = ("calibrated", "control")
+
+
+def climb(
+    places: Places, *, until: int = MARKS[-1], kinds: Sequence[str] = KINDS, progress: bool = True
+) -> None:
+    """Do what is not done of the ladder, up to a mark; of the trainings, those of ``kinds``.
 
     Raises:
         ValueError, OSError: as :func:`taylorir.convert.calibrate` and :func:`taylorir.evaluation.evaluate`.
@@ -198,7 +203,7 @@ def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> N
     for mark in MARKS:
         if mark > until:
             return
-        for kind in ("calibrated", "control"):
+        for kind in kinds:
             ladder.train(kind, mark)
         if mark == MARKS[0]:
             for conversion in choices(ladder):
@@ -210,6 +215,9 @@ def climb(places: Places, *, until: int = MARKS[-1], progress: bool = True) -> N
 
 def _main(
     until: Annotated[int, typer.Option(help="The last mark, in steps; 0 trains nothing.")] = MARKS[-1],
+    only: Annotated[
+        Literal["calibrated", "control"] | None, typer.Option(help="Train this one alone. Default: in turns.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and locks.")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Folder of the rows.")] = Path("data/results"),
@@ -220,7 +228,7 @@ def _main(
     if threads is not None:
         torch.set_num_threads(threads)
     places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
-    climb(places, until=until, progress=not quiet)
+    climb(places, until=until, kinds=(only,) if only else KINDS, progress=not quiet)
 
 
 if __name__ == "__main__":

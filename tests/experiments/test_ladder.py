@@ -65,6 +65,12 @@ def test_the_ladder_goes_on_where_it_stopped_and_measures_nothing_twice(places, 
     assert {path: path.read_bytes() for path in places.results.iterdir()} == before
 
 
+def test_one_of_the_trainings_may_go_ahead_of_the_other(places):
+    climb(places, until=2, kinds=["control"], progress=False)
+    runs = pd.read_csv(places.results / "dat_light_runs.csv")["run"].tolist()
+    assert [run for run in runs if run[-1].isdigit()] == ["control_1", "control_2"]
+
+
 def test_rows_say_what_was_done_and_what_it_cost(places):
     climb(places, until=2, progress=False)
     runs = pd.read_csv(places.results / "dat_light_runs.csv").set_index("run")

@@ -30,7 +30,8 @@ from torch.nn import functional
 
 from taylorir.datasets import iterate_images
 from taylorir.evaluation import evaluate
-from taylorir.experiments.run import SETS, Places, replace_rows
+from taylorir.experiments.plan import SETS
+from taylorir.experiments.run import Places, replace_rows
 from taylorir.networks import merge
 from taylorir.rows import PROVENANCE_COLUMNS
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from taylorir.training import TrainConfig
 
+#: What super-resolution is measured on.
+SETS = ("Set5", "Set14", "BSD100")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -20,6 +23,7 @@ class Run:
         branched_from: name of a run to go on from, with its step, averages and optimiser, under the same
             settings but for length, decay and crop size; "" for none.
         measured: whether it is evaluated on the benchmark sets.
+        sets: names of these.
         keep_weights: whether the weights go to ``data/weights``.
         max_minutes: a run pauses after this time, to be resumed; None means no limit.
     """
@@ -30,6 +34,7 @@ class Run:
     upcycled_from: str = ""
     branched_from: str = ""
     measured: bool = True
+    sets: tuple[str, ...] = SETS
     keep_weights: bool = False
     max_minutes: float | None = None
 

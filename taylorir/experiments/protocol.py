@@ -38,6 +38,7 @@ EXPERIMENTS: dict[str, str] = {
     "floor": "the transformer, against the same network without one: three convolutions, a linear filter",
     "denoise": "another task: colour images with noise, SwinIR against TaylorSwinIR",
     "jpeg": "another task: artefacts of JPEG, SwinIR against TaylorSwinIR",
+    "denoise_gray": "another task: grey images with noise, SwinIR against TaylorSwinIR",
 }
 
 
@@ -134,7 +135,7 @@ def _paper(family: str, upscale: int) -> Run:
 _PAPER_RUNS = tuple(_paper(family, upscale) for upscale in (2, 3, 4) for family in ("swinir", "taylorswinir"))
 
 
-#: What verdicts are about, fixed before the runs: its mean over all images of ``run.SETS``, when trained.
+#: What verdicts are about, fixed before the runs: its mean over all images of ``plan.SETS``, when trained.
 END_POINT = "psnr_y"
 
 

@@ -22,15 +22,23 @@ class Task:
         degradation: a name of :func:`taylorir.images.degrade`.
         window_size: of SwinIR.
         large_window: of TaylorSwinIR, and the side of a training crop.
+        sets: that its networks are measured on: two of super-resolution, and the task's own.
+        channels: of an image: 3 (RGB) or 1 (grey).
     """
 
     degradation: str
     window_size: int
     large_window: int
+    sets: tuple[str, ...]
+    channels: int = 3
 
 
 #: Experiment -> its task.
-TASKS: dict[str, Task] = {"denoise": Task("noise25", 8, 48), "jpeg": Task("jpeg10", 7, 49)}
+TASKS: dict[str, Task] = {
+    "denoise": Task("noise25", 8, 48, ("Set5", "Set14", "McMaster")),
+    "jpeg": Task("jpeg10", 7, 49, ("Set5", "Set14", "classic5")),
+    "denoise_gray": Task("noise25", 8, 48, ("Set12",), channels=1),
+}
 
 #: Seeds of each arm, fixed before the runs.
 SEEDS = (0, 1, 2)
@@ -54,14 +62,15 @@ def restoration_run(arm: str, task: str, seed: int) -> str:
 
 
 def _run(arm: str, task: str, seed: int) -> Run:
-    side = TASKS[task].large_window
-    model = replace(_SWINIR, window_size=TASKS[task].window_size, img_size=side)
+    settings, side = TASKS[task], TASKS[task].large_window
+    model = replace(_SWINIR, window_size=settings.window_size, img_size=side, in_chans=settings.channels)
     if arm == "linear":
         model = replace(model, depths=(), num_heads=())
     elif arm == "taylorswinir":
         model = replace(model, attention="taylor", position="none", window_size=side)
-    config = replace(_RECIPE, model=model, degradation=TASKS[task].degradation, crop_size=side, seed=seed)
-    return Run(restoration_run(arm, task, seed), (task,), config, keep_weights=seed == SEEDS[0])
+    config = replace(_RECIPE, model=model, degradation=settings.degradation, crop_size=side, seed=seed)
+    keep = seed == SEEDS[0] and settings.channels == 3  # which a person's pictures have
+    return Run(restoration_run(arm, task, seed), (task,), config, sets=settings.sets, keep_weights=keep)
 
 
 # Seed by seed: what an early stop leaves can be read.

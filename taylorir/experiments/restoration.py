@@ -12,8 +12,9 @@ from typing import Annotated
 
 import pandas as pd
 import typer
+from torch import nn
 
-from taylorir.evaluation import BICUBIC, evaluate
+from taylorir.evaluation import evaluate
 from taylorir.experiments.differences import compare
 from taylorir.experiments.protocol_restoration import (
     ARMS,
@@ -22,11 +23,9 @@ from taylorir.experiments.protocol_restoration import (
     TASKS,
     restoration_run,
 )
-from taylorir.experiments.run import SETS
+from taylorir.networks import ForeignConfig, ForeignNetwork
 from taylorir.report import judge
 from taylorir.rows import PROVENANCE_COLUMNS, write_atomic
-
-INPUT = "input"
 
 
 def restoration_means(rows: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
@@ -88,12 +87,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def input_rows(sets: tuple[str, ...] = SETS, data_root: Path | None = None) -> pd.DataFrame:
+def input_rows(data_root: Path | None = None) -> pd.DataFrame:
     """PSNR-Y and SSIM-Y of the degraded images of each task: task, set, image and provenance."""
     rows = []
     for task, settings in TASKS.items():
-        for name in sets:
-            measured = evaluate(BICUBIC, name, 1, data_root=data_root, degradation=settings.degradation)
+        unchanged = ForeignNetwork(nn.Identity(), ForeignConfig("input", 1, settings.channels))
+        for name in settings.sets:
+            measured = evaluate(unchanged, name, data_root=data_root, degradation=settings.degradation)
             rows.append(measured.assign(task=task))
     columns = ["task", "set", "image", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS]
     return pd.concat(rows)[columns].round({"psnr_y": 4, "ssim_y": 6})

@@ -43,7 +43,6 @@ from taylorir.training import (
     train,
 )
 
-SETS = ("Set5", "Set14", "BSD100")
 _ROW_COLUMNS = ("run", "set", "image", "upscale", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS)
 _AS_TEXT = {"dtype": str, "keep_default_na": False}
 SUFFIXES = (".safetensors", ".json")  # of weights
@@ -71,17 +70,17 @@ def run_tier(
     places: Places,
     *,
     only: Sequence[str] = (),
-    sets: Sequence[str] = SETS,
+    sets: Sequence[str] | None = None,
     progress: bool = True,
     processes: Processes | None = None,
 ) -> list[str]:
-    """Do the runs of a tier that are not done, main rows first; then measure them on ``sets``.
+    """Do the runs of a tier that are not done, main rows first; then measure them.
 
     Args:
-        tier: "mini", "mid", "s" or "paper".
+        tier: a name of ``protocol.TIERS``.
         places: where things lie.
         only: names of runs; empty means all.
-        sets: benchmark sets; a run is measured on those that it lacks.
+        sets: benchmark sets, of which a run is measured on those that it lacks; None means its own.
         progress: show bars.
         processes: those of torchrun, which then work together; None is this one alone, beside others perhaps.
 
@@ -118,7 +117,7 @@ def run_tier(
             if first:
                 _keep(run, tier, folder, places)
                 if run.measured:
-                    _measure(run, tier, folder, places, sets)
+                    _measure(run, tier, folder, places, run.sets if sets is None else sets)
     return pending
 
 
@@ -319,7 +318,7 @@ def run_command(
     only: Annotated[list[str] | None, typer.Option(help="A run; may be repeated. Default: all.")] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Set to measure on; may be repeated. Default: Set5, Set14, BSD100."),
+        typer.Option(help="Set to measure on; may be repeated. Default: those of the run."),
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="Folder with benchmarks/SET/* and train/SET/*; else TAYLORIR_DATA.")
@@ -333,7 +332,7 @@ def run_command(
     places = Places(data_root=data_root)
     with join_processes("auto") as processes:
         pending = run_tier(
-            tier, places, only=only or (), sets=dataset or SETS, progress=not quiet, processes=processes
+            tier, places, only=only or (), sets=dataset or None, progress=not quiet, processes=processes
         )
     if pending:
         typer.echo(f"not done, run again to go on: {', '.join(pending)}")

@@ -29,7 +29,7 @@ def test_the_floor_is_a_linear_filter():
     for run in RUNS:
         if run.name.startswith("linear"):
             model = build_from_config(run.config.model).double()
-            a, b = torch.rand(2, 1, 3, 9, 14, dtype=torch.float64)
+            a, b = torch.rand(2, 1, model.config.in_chans, 9, 14, dtype=torch.float64)
             with torch.no_grad():
                 torch.testing.assert_close(model((a + 3 * b) / 4), (model(a) + 3 * model(b)) / 4)
 

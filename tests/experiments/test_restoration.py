@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from taylorir.experiments.protocol_restoration import ARMS, SEEDS, TASKS, restoration_run
-from taylorir.experiments.restoration import compare_restoration, restoration_means, said
+from taylorir.experiments.restoration import compare_restoration, input_rows, restoration_means, said
+from taylorir.images.degradations import degrade
+from taylorir.images.io import write_image
+from tests.pictures import noise
 
 LEVELS = {"linear": 30.0, "swinir": 31.0, "taylorswinir": 31.5}
 
@@ -62,5 +65,17 @@ def test_means_stand_beside_the_input_and_say_how_many_seeds():
         for i in range(5)
     )
     table = restoration_means(rows("denoise", seeds=(0, 1)), inputs).set_index("task")
-    assert table.input.tolist() == [22.0, 22.0] and table.seeds.tolist() == [2, 0]
+    assert table.input.tolist() == [22.0] * len(TASKS) and table.seeds.tolist() == [2, 0, 0]
     assert table.swinir["denoise"] == pytest.approx(33.0, abs=0.02) and np.isnan(table.swinir["jpeg"])
+
+
+def test_inputs_are_measured_on_the_sets_of_their_task_and_grey_ones_on_grey_values(tmp_path):
+    grey = noise(24, 32, 1)
+    for name in {name for task in TASKS.values() for name in task.sets}:
+        (tmp_path / "benchmarks" / name).mkdir(parents=True)
+        write_image(tmp_path / "benchmarks" / name / "a.png", np.repeat(grey, 3, axis=2))
+    table = input_rows(tmp_path)
+    assert table.task.tolist() == [key for key, task in TASKS.items() for _ in task.sets]
+    assert table.set.tolist() == [name for task in TASKS.values() for name in task.sets]
+    error = (degrade(grey, 1, "noise25").astype(float) - grey) ** 2
+    assert table.psnr_y.iloc[-1] == pytest.approx(10 * np.log10(255**2 / error.mean()), abs=1e-4)

@@ -9,6 +9,7 @@ from .manifest import (
 )
 from .sets import (
     DATA_ROOT_VARIABLE as DATA_ROOT_VARIABLE,
+    REAL as REAL,
     SAMPLE_SETS as SAMPLE_SETS,
     NamedImage as NamedImage,
     data_root as data_root,

@@ -47,15 +47,18 @@ FOLDERS: dict[str, str] = {
     "Set12": "benchmarks",
     "McMaster": "benchmarks",
     "classic5": "benchmarks",
+    "RealSRSet": "benchmarks",
     "DIV2K": "train",
     "BSDS400": "train",
     "T91": "train",
 }
 #: What restoration is measured on: denoising of grey and of colour, JPEG artefacts of grey.
 RESTORATION = ("Set12", "McMaster", "classic5")
+#: Photographs as they were found, degraded by nobody knows what: there is no truth to measure against.
+REAL = ("RealSRSet",)
 #: What super-resolution is measured on.
 BENCHMARKS = tuple(
-    name for name, folder in FOLDERS.items() if folder == "benchmarks" and name not in RESTORATION
+    name for name, folder in FOLDERS.items() if folder == "benchmarks" and name not in (*RESTORATION, *REAL)
 )
 DATASETS = (*SAMPLE_SETS, *FOLDERS)
 
@@ -122,8 +125,8 @@ def load_images(name: str, root: str | os.PathLike[str] | None = None) -> list[N
 
     Args:
         name: ``samples``, ``samples_training``, ``samples_held_out``, ``Set5``, ``Set14``, ``BSD100``,
-            ``Urban100``, ``Manga109``, ``Set12``, ``McMaster``, ``classic5``, ``BSDS400``, ``T91`` or
-            ``DIV2K``.
+            ``Urban100``, ``Manga109``, ``Set12``, ``McMaster``, ``classic5``, ``RealSRSet``, ``BSDS400``,
+            ``T91`` or ``DIV2K``.
         root: the data root (see :func:`data_root`); not used by the samples.
 
     Returns:

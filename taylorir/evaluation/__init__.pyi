@@ -9,7 +9,7 @@ from .hub import (
 from .memory_limit import parse_memory as parse_memory, peak_resident_memory as peak_resident_memory
 from .picture import upscale as upscale
 from .scores import evaluate as evaluate
-from .stored import stored_models as stored_models
+from .stored import stored_models as stored_models, stored_record as stored_record
 from .super_resolution import (
     BICUBIC as BICUBIC,
     NonFiniteError as NonFiniteError,

@@ -20,6 +20,7 @@ from .gallery import (
     rank_crops as rank_crops,
 )
 from .ladder import CALIBRATION as CALIBRATION
+from .photographs import agreement as agreement, compare_scores as compare_scores
 from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS
 from .protocol_mid import LEARNING_RATES as LEARNING_RATES, MID_COMPARISONS as MID_COMPARISONS, RATES as RATES

@@ -1,5 +1,5 @@
 """What is a picture, and how far are two apart? Reading and writing, MATLAB's bicubic, luma, degradations,
-PSNR and SSIM.
+PSNR, SSIM and NIQE.
 
 Notebook 03. It imports rows.
 """

@@ -14,6 +14,7 @@ from .io import (
     write_image as write_image,
 )
 from .metrics import PEAK as PEAK, psnr as psnr, shaved_border as shaved_border, ssim as ssim
+from .naturalness import niqe as niqe
 from .pixels import (
     PADDING_MODES as PADDING_MODES,
     mod_crop as mod_crop,

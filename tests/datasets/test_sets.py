@@ -104,7 +104,7 @@ def test_manifest_lists_the_sets_and_every_benchmark_image():
     counts = {name: entry.images for name, entry in entries.items()}
     assert counts == dict(
         Set5=5, Set14=14, BSD100=100, Urban100=100, Manga109=109, DIV2K=800, BSDS400=400, T91=91, Set12=12,
-        McMaster=18, classic5=5,
+        McMaster=18, classic5=5, RealSRSet=25,
     )  # fmt: skip
     for name, entry in entries.items():
         assert entry.licence and entry.source.startswith("https://") and entry.url.startswith("https://")

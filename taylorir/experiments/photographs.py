@@ -1,0 +1,161 @@
+"""Photographs as they were found, enlarged and scored without a reference: one row an image and model.
+
+Nobody has the truth of such a photograph, so a score judges the result alone. What the score is worth is
+measured beside it, on a set whose truth is known.
+
+``python -m taylorir.experiments.photographs WEIGHTS... --data-root DIR --out data/results/photographs.csv``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+
+from taylorir.datasets import REAL, NamedImage, load_images, make_pair
+from taylorir.evaluation import BICUBIC, stored_record, super_resolve
+from taylorir.experiments.robustness import sharpness
+from taylorir.images import niqe, psnr
+from taylorir.networks import load_network
+from taylorir.report import Estimate, estimate, judge
+from taylorir.rows import PROVENANCE_COLUMNS, WEIGHTS_FOLDER, provenance, write_atomic
+
+LANCZOS = "lanczos"
+FILTERS = (BICUBIC, LANCZOS)
+TRUTH = "truth"
+_COLUMNS = ("set", "image", "model", "upscale", "height", "width", "niqe", "sharpness", "psnr_y")
+
+
+def photograph_rows(
+    networks: Mapping[str, nn.Module],
+    images: Iterable[NamedImage],
+    upscale: int,
+    *,
+    name: str,
+    truth: bool = False,
+    seeds: Mapping[str, int] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Enlarge each image with the filters and the networks, and score the results.
+
+    Args:
+        networks: by name.
+        images: photographs as they are; with ``truth`` HR images, which are made small by the protocol first.
+        upscale: the factor.
+        name: of the set.
+        truth: score the HR images too, as model "truth", and take PSNR against them.
+        seeds: of the trainings of the networks, by name, for the provenance.
+        progress: show a bar.
+
+    Returns:
+        Columns set, image, model, upscale, height and width (of the result), niqe (see
+        :func:`taylorir.images.niqe`), sharpness (see :func:`taylorir.experiments.robustness.sharpness`),
+        psnr_y (dB; NaN without truth) and provenance.
+
+    Raises:
+        ValueError: a result is too small for NIQE.
+    """
+    rows = []
+    for named in tqdm(list(images), desc=f"{name} x{upscale}", disable=not progress, leave=False):
+        lr, hr = make_pair(named.image, upscale) if truth else (named.image, None)
+        results = {TRUTH: hr} if truth else {}
+        results |= {BICUBIC: super_resolve(BICUBIC, lr, upscale=upscale), LANCZOS: _lanczos(lr, upscale)}
+        results |= {model: super_resolve(network, lr, upscale=upscale) for model, network in networks.items()}
+        for model, result in results.items():
+            measured = truth and model != TRUTH
+            rows.append(
+                {
+                    "set": name,
+                    "image": named.name,
+                    "model": model,
+                    "upscale": upscale,
+                    "height": result.shape[0],
+                    "width": result.shape[1],
+                    "niqe": round(niqe(result), 4),
+                    "sharpness": round(sharpness(result), 4),
+                    "psnr_y": round(psnr(result, hr, crop_border=upscale), 4) if measured else np.nan,
+                    **provenance(
+                        dtype="float32" if model in networks else "uint8", seed=(seeds or {}).get(model)
+                    ),
+                }
+            )
+    return pd.DataFrame(rows, columns=[*_COLUMNS, *PROVENANCE_COLUMNS])
+
+
+def _lanczos(lr: np.ndarray, upscale: int) -> np.ndarray:
+    size = (lr.shape[1] * upscale, lr.shape[0] * upscale)
+    return np.array(Image.fromarray(lr).resize(size, Image.Resampling.LANCZOS))
+
+
+def compare_scores(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """NIQE of each kind of model minus that of each kind before it, on the same images.
+
+    Args:
+        rows: of :func:`photograph_rows`, one set and factor.
+        models: names by kind, one a training; a filter as often as there are trainings. Two filters are not
+            compared: there is no training that an interval could be over.
+
+    Returns:
+        Columns first, second, images, seeds, those of :class:`taylorir.report.Estimate` (second minus first;
+        below zero the second is more natural by the score), p_holm (corrected over the pairs) and verdict.
+    """
+    scores = rows.pivot(index="image", columns="model", values="niqe")
+    table = []
+    for (first, before), (second, after) in combinations(models.items(), 2):
+        if {*before, *after} <= {*FILTERS}:
+            continue
+        differences = scores[[*after]].to_numpy() - scores[[*before]].to_numpy()
+        found = {"images": len(scores), "seeds": len(after), **estimate(differences)._asdict()}
+        table.append({"first": first, "second": second, **found})
+    return judge(pd.DataFrame(table), more="less natural", less="more natural")
+
+
+def agreement(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> Estimate:
+    """How often NIQE prefers, of two results for one image, the one that PSNR prefers; 0.5 is chance.
+
+    Args:
+        rows: of :func:`photograph_rows` with truth, one factor.
+        models: names by kind, whose scores are means over its names.
+
+    Returns:
+        The share, over images and pairs of kinds; its p is of a share of 0.
+    """
+    niqes, psnrs = (
+        np.stack([scores[[*names]].mean(axis=1) for names in models.values()], axis=1)
+        for scores in (rows.pivot(index="image", columns="model", values=of) for of in ("niqe", "psnr_y"))
+    )
+    first, second = np.triu_indices(len(models), 1)
+    return estimate((niqes[:, first] < niqes[:, second]) == (psnrs[:, first] > psnrs[:, second]))
+
+
+def main(
+    weights: Annotated[list[str], typer.Argument(help="Names of weights of data/weights, of any factors.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
+    known: Annotated[str, typer.Option(help="The set whose truth is known.")] = "Set14",
+) -> None:
+    """Score enlarged photographs whose truth nobody has, and those of a set whose truth is known."""
+    networks = {name: load_network(name) for name in weights}
+    seeds = {name: stored_record(WEIGHTS_FOLDER / f"{name}.safetensors")["train"]["seed"] for name in weights}
+    frames = []
+    for upscale in sorted({network.config.upscale for network in networks.values()}):
+        fitting = {name: network for name, network in networks.items() if network.config.upscale == upscale}
+        for name in (*REAL, known):
+            images = load_images(name, data_root)
+            options = {"name": name, "truth": name == known, "seeds": seeds, "progress": True}
+            frames.append(photograph_rows(fitting, images, upscale, **options))
+    rows = pd.concat(frames, ignore_index=True)
+    write_atomic(out, lambda file: file.write(rows.to_csv(index=False, lineterminator="\n").encode()))
+    print(rows.groupby(["set", "upscale", "model"], sort=False)["niqe"].mean().round(2).to_string())
+
+
+if __name__ == "__main__":
+    typer.run(main)

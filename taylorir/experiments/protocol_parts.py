@@ -133,13 +133,13 @@ _POSITIONS = """
     TaylorShift over softmax, window 48, both rib   | softmax_w48_rib | taylor_rib
 """
 _PATCHES = """
-    2x2 over 1x1 pixels a token, SwinIR          | swinir       | swinir_p2
-    4x4 over 1x1 pixels a token, SwinIR          | swinir       | swinir_p4
-    8x8 over 1x1 pixels a token, SwinIR          | swinir       | swinir_p8
-    2x2 over 1x1 pixels a token, TaylorSwinIR    | taylorswinir | taylor_p2
-    4x4 over 1x1 pixels a token, TaylorSwinIR    | taylorswinir | taylor_p4
-    8x8 over 1x1 pixels a token, TaylorSwinIR    | taylorswinir | taylor_p8
-    TaylorShift over softmax, 8x8 pixels a token | swinir_p8    | taylor_p8
+    2x2 over 1x1 pixels per token, SwinIR          | swinir       | swinir_p2
+    4x4 over 1x1 pixels per token, SwinIR          | swinir       | swinir_p4
+    8x8 over 1x1 pixels per token, SwinIR          | swinir       | swinir_p8
+    2x2 over 1x1 pixels per token, TaylorSwinIR    | taylorswinir | taylor_p2
+    4x4 over 1x1 pixels per token, TaylorSwinIR    | taylorswinir | taylor_p4
+    8x8 over 1x1 pixels per token, TaylorSwinIR    | taylorswinir | taylor_p8
+    TaylorShift over softmax, 8x8 pixels per token | swinir_p8    | taylor_p8
 """
 _HEADS = """
     12 over 6 heads, SwinIR       | swinir       | swinir_h12

@@ -142,7 +142,7 @@ def share_near(savings: pd.Series, target: float, *, tolerance: float = 0.02) ->
 
 
 def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
-    """Cost a token over that of softmax at 8 x 8, against the window; a panel a head width.
+    """Cost per token over that of softmax at 8 x 8, against the window; a panel a head width.
 
     Args:
         rows: of ``flops.parity_rows``.
@@ -162,7 +162,7 @@ def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
         axes.set(xlabel="side of the window", yscale="log", title=f"d = {head_dim}")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    np.atleast_1d(panels)[0].set_ylabel("cost a token, softmax 8 x 8 = 1")
+    np.atleast_1d(panels)[0].set_ylabel("cost per token, softmax 8 x 8 = 1")
     handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -217,8 +217,8 @@ def roofline_points(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of ``cost.attention_table.speed_rows``.
 
     Returns:
-        One row a method and shape: method, windows, num_heads, num_tokens, head_dim, intensity (operations a
-        byte of q, k, v and y in float32), gflops (that were reached) and share (of the measured peak).
+        One row per method and shape: method, windows, num_heads, num_tokens, head_dim, intensity (operations
+        per byte of q, k, v and y in float32), gflops (that were reached) and share (of the measured peak).
     """
     rows = rows[rows["pass"] == "forward"]
     shape = ["windows", "num_heads", "num_tokens", "head_dim"]
@@ -237,7 +237,7 @@ def roofline_points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_roofline(points: pd.DataFrame, *, peak_gflops: float, memory_gbs: float) -> Figure:
-    """Operations a second over operations a byte, beneath what the machine can do.
+    """Operations per second over operations per byte, beneath what the machine can do.
 
     Args:
         points: of :func:`roofline_points`.
@@ -264,7 +264,7 @@ def plot_roofline(points: pd.DataFrame, *, peak_gflops: float, memory_gbs: float
             axes.plot(
                 few["intensity"], few["gflops"], style.marker, color=style.color, markersize=size, label=label
             )
-    axes.set(xlabel="operations a byte of q, k, v and y", ylabel="10^9 operations a second")
+    axes.set(xlabel="operations per byte of q, k, v and y", ylabel="10^9 operations per second")
     axes.set(xscale="log", yscale="log")
     axes.legend(fontsize=8.5, loc="lower right")
     return figure

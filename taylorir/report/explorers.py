@@ -174,7 +174,7 @@ _COSTS_DRAWING = (
 _COSTS_SENTENCE = (
     "A window of {tokens} tokens. By formula the published efficient form takes fewer operations than "
     "the direct one from N₀ = {n0} tokens on, and holds fewer numbers from N₁ = {n1} on. Ours costs "
-    "what softmax costs at a window of {parity} pixels a side, the published form what it costs at "
+    "what softmax costs at a window of {parity} pixels per side, the published form what it costs at "
     "{parity_published}."
 )
 _COSTS_NOTE = (

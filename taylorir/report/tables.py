@@ -52,6 +52,7 @@ METHODS: dict[str, MethodStyle] = {
 #: below.
 PROVENANCE = ("device", "dtype", "torch", "commit", "seed", "date")
 
+_CHANGED = " (+: with changes not yet committed)"
 _STYLE = {
     "figure.figsize": (7.2, 4.0),
     "figure.dpi": 100,
@@ -203,7 +204,10 @@ def measured_on(rows: pd.DataFrame) -> str:
         for name in ("device", "dtype", "date", "commit")
         if name in rows.columns and len(rows)
     ]
-    return f"Measured on {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    changed = "commit" in rows.columns and rows["commit"].astype(str).str.endswith("+").any()
+    return f"Measured on {'; '.join(parts)}{_CHANGED if changed else ''}."
 
 
 def _winner(values: pd.Series, which: str) -> float:

@@ -7,6 +7,19 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Executed notebooks of a build, if there is one.
+EXECUTED = next(
+    (
+        folder
+        for folder in (ROOT / "_build/smoke/source/_executed", ROOT / "book/_executed")
+        if any(folder.glob("*.ipynb"))
+    ),
+    None,
+)
+needs_notebooks = pytest.mark.skipif(EXECUTED is None, reason="no executed notebooks; run make smoke")
 ROLE = re.compile(r"\{glue:text\}`(?:[\w/.]*?(\w+)\.ipynb::)?(\w+)(?::([^`]*))?`")
 
 

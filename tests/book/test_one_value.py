@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.book.glued import Shown, glued_values, shown_values
+from tests.book.glued import EXECUTED, Shown, glued_values, needs_notebooks, shown_values
 from tests.book.test_book import CONTENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,15 +17,6 @@ PAGES = [*sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "notebooks").glo
 MEANINGS = yaml.safe_load((ROOT / "tests/book/meanings.yaml").read_text())
 SAME = {key: meaning for meaning, keys in MEANINGS["same"].items() for key in keys}
 APART = {key for keys in MEANINGS["apart"].values() for key in keys}
-EXECUTED = next(
-    (
-        folder
-        for folder in (ROOT / "_build/smoke/source/_executed", ROOT / "book/_executed")
-        if any(folder.glob("*.ipynb"))
-    ),
-    None,
-)
-needs_notebooks = pytest.mark.skipif(EXECUTED is None, reason="no executed notebooks; run make smoke")
 
 
 def disagreeing(same: dict[str, str], values: dict[str, str]) -> list[str]:

@@ -45,6 +45,12 @@ def test_table_formats_escapes_marks_the_best_and_says_where_it_was_measured():
     assert "33.67" in repr(shown)
 
 
+def test_a_commit_with_a_plus_is_explained_where_it_stands():
+    changed = report.measured_on(ROWS.assign(commit="ab12+"))
+    assert changed.endswith("; ab12+ (+: with changes not yet committed).")
+    assert "+" not in report.measured_on(ROWS.assign(commit="ab12"))
+
+
 def test_table_shows_the_columns_asked_for_under_their_headings():
     markup = report.table(ROWS, columns={"tokens": "N", "method": "who"}, note="")._repr_html_()
     assert markup.index(">N<") < markup.index(">who<") and "psnr" not in markup and "Measured" not in markup

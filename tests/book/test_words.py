@@ -1,0 +1,87 @@
+"""Plain words: "per" where "a" would be read twice, and every special word leads to where it is explained."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+PAGES = sorted((ROOT / "book").glob("*.md"))
+COUNTED = (
+    "dB|ms|MiB|tokens?|operations|products|features|channels|levels|pixels|bytes|crops?|rows?|lines?"
+    "|panels?|colours?|columns?|minutes?|hours?|seconds|one|cost"
+)
+EACH = (
+    "token|step|window|head|pixel|second|byte|dtype|order|degradation|network|seed|image|comparison|side"
+    "|benchmark set|method|panel|training|region|LR pixel"
+)
+#: What a page says, and the entry of the glossary that it then leads to.
+EXPLAINED = {
+    r"\bmini\b": "mini tier",
+    r"\bmid\b": "mid tier",
+    r"\bupcycled": "upcycled",
+    r"\bcheckpoint(?:ed|ing)\b": "checkpointed",
+    r"\bdetectable\b": "detectable difference",
+    r"\bFlexAttention\b": "FlexAttention",
+    r"\blow-rank bias\b": "low-rank bias",
+}
+DISTRIBUTED = re.compile(rf"\b(?:{COUNTED})\s+an?\s+(?:{EACH})\b")
+
+
+def prose(path: Path) -> dict[str, str]:
+    """What a reader sees of a page, or of a notebook's prose, captions, labels and alternative texts."""
+    if path.suffix == ".md":
+        return {path.name: path.read_text(encoding="utf-8")}
+    found = {}
+    for cell in nbformat.read(path, 4).cells:
+        shown = cell.metadata.get("mystnb", {})
+        words = [shown.get("figure", {}).get("caption", ""), shown.get("image", {}).get("alt", "")]
+        found[f"{path.stem}, {cell.id}"] = "\n".join([cell.source, *words])
+    return found
+
+
+def labels(path: Path) -> list[str]:
+    """The strings of a module that are no docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_the_pattern_by_hand():
+    assert DISTRIBUTED.search("30 channels a head") and DISTRIBUTED.search("operations\na second")
+    assert not DISTRIBUTED.search("channels per head, memory of a head")
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_prose_says_per(path):
+    assert {
+        place: found[0] for place, text in prose(path).items() if (found := DISTRIBUTED.search(text))
+    } == {}
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_special_words_lead_to_where_they_are_explained(path):
+    if path.stem in ("symbols", "crosswalk"):
+        return
+    text = "\n".join(prose(path).values())
+    led = {target or word for word, target in re.findall(r"\{term\}`([^`<]+?)(?: <([^`]+)>)?`", text)}
+    said = re.sub(r"\{(?!term).*?\}`[^`]*`|(?<!\})`[^`]*`", "", text)  # neither names of values nor code
+    assert {entry for word, entry in EXPLAINED.items() if re.search(word, said)} - led == set()
+
+
+def test_the_glossary_has_the_words_that_pages_lead_to():
+    glossary = (ROOT / "book/symbols.md").read_text(encoding="utf-8").partition("```{glossary}\n")[2]
+    entries = re.findall(r"^(?! )(.+)$", glossary.partition("```")[0], re.MULTILINE)
+    assert set(EXPLAINED.values()) <= set(entries) and entries[:-1] == sorted(entries[:-1], key=str.lower)
+
+
+def test_labels_of_figures_say_per():
+    modules = [*(ROOT / "taylorir/report").glob("*.py"), *(ROOT / "taylorir/experiments").glob("*.py")]
+    wrong = {text for path in modules for text in labels(path) if DISTRIBUTED.search(text)}
+    assert modules and wrong == set()

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-data_app = typer.Typer(help="Image sets: list, check, fetch.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Image sets: list, card, check, fetch.", no_args_is_help=True, rich_markup_mode=None
+)
 
 DataRoot = Annotated[
     Path | None,
@@ -28,6 +30,14 @@ def data_list(data_root: DataRoot = None) -> None:
     for entry in read_manifest():
         here = f", {len(set_files(entry, root))} here" if root else ""
         typer.echo(f"{entry.name}: {entry.images} images{here}, {entry.source}; licence: {entry.licence}")
+
+
+@data_app.command("card")
+def data_card(name: Annotated[str, typer.Argument(help="A set, e.g. Set5.")]) -> None:
+    """What a set holds, where it comes from, under which licence, and what to beware of."""
+    from taylorir.datasets import dataset_card, manifest_entry
+
+    typer.echo(dataset_card(manifest_entry(name)), nl=False)
 
 
 @data_app.command("check")

@@ -1,3 +1,4 @@
+from .cards import dataset_card as dataset_card
 from .download import fetch_set as fetch_set
 from .manifest import (
     ImageHash as ImageHash,

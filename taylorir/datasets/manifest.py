@@ -49,6 +49,8 @@ class SetEntry:
         name: of the set.
         folder: ``benchmarks`` or ``train``, below the data root.
         images: how many it has.
+        content: what they show.
+        limits: what to know before numbers on them are believed.
         source: page that it comes from.
         url: of an archive, or what precedes each image's ``file``.
         archive_hash: ``md5:...`` or ``sha256:...`` of the archive; empty where images are fetched one by one.
@@ -60,6 +62,8 @@ class SetEntry:
     name: str
     folder: str
     images: int
+    content: str
+    limits: str
     source: str
     url: str
     archive_hash: str
@@ -86,6 +90,8 @@ def read_manifest(folder: Path = DATA_FOLDER) -> tuple[SetEntry, ...]:
             name=row["set"],
             folder=row["folder"],
             images=int(row["images"]),
+            content=row["content"],
+            limits=row["limits"],
             source=row["source"],
             url=row["url"],
             archive_hash=row["archive_hash"],

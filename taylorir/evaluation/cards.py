@@ -18,37 +18,36 @@ _CARD = """\
 license: apache-2.0
 library_name: taylorir
 pipeline_tag: image-to-image
-tags: [super-resolution, {family}]
+tags: [{tag}, {family}]
 metrics: [psnr, ssim]
 ---
 
 # {name}
 
-{title}: super-resolution by a factor of {upscale}, {parameters:,} learned numbers, {attention}
+{title}: {purpose}, {parameters:,} learned numbers, {attention}
 within windows of {window} x {window} tokens, position {position}.
 
 ```python
 import taylorir
 
-large = taylorir.upscale("photo.jpg", {upscale}, model="{name}")
+{result} = taylorir.upscale("photo.jpg", {upscale}, model="{name}")
 ```
 
 ## Training
 
-{iterations:,} steps of {batch_size} crop(s) of {crop_size} x {crop_size} LR pixels, seed {seed},
-{cpu_minutes:.0f} minutes of processor time on {device}, {date}, commit {commit}.
-Images: {datasets}. LR images by MATLAB's bicubic.
+{iterations:,} steps of {batch_size} crop(s) of {crop_size} x {crop_size} {pixels}, seed {seed},
+{cpu_minutes:.1f} minutes of processor time on {device}, {date}, commit {commit}.
+Images: {datasets}. {made}
 
 ## Measured
 
 {measured}
 
-PSNR and SSIM on luma, border shaved.{expectation}
+{how}{expectation}
 
 ## Limits
 
-It knows images that were made small by bicubic, without noise, blur or compression, and saw few steps of
-training: it stands for a comparison at equal budget, not for the best that its architecture can do.
+{knows}, and saw few steps of training: it stands for a comparison at equal budget, not for the best that its architecture can do.
 
 ## Licence
 
@@ -56,6 +55,24 @@ The weights are under Apache-2.0, as the code. Of the images that they learned f
 
 {licences}
 """
+_ENLARGES = {
+    "tag": "super-resolution",
+    "purpose": "super-resolution by a factor of {upscale}",
+    "result": "large",
+    "pixels": "LR pixels",
+    "made": "LR images by MATLAB's bicubic.",
+    "how": "PSNR and SSIM on luma, border shaved.",
+    "knows": "It knows images that were made small by bicubic, without noise, blur or compression",
+}
+_RESTORES = {
+    "tag": "image-restoration",
+    "purpose": "restoration of pictures after `{degradation}`, at their size",
+    "result": "clean",
+    "pixels": "pixels",
+    "made": "Degraded by `{degradation}`, a name of `taylorir.images.degrade`.",
+    "how": "PSNR and SSIM on luma.",
+    "knows": "It knows pictures after `{degradation}`, of that strength and nothing else",
+}
 
 
 def model_card(weights: Path) -> str:
@@ -69,12 +86,18 @@ def model_card(weights: Path) -> str:
     known = stored_models(weights.parent).set_index("model").loc[weights.stem]
     family = "taylorswinir" if model["attention"] == "taylor" else "swinir"
     licences = {entry.name: entry.licence for entry in read_manifest()}
-    hint = expectation(weights.stem, model["upscale"])
+    upscale, degradation = model["upscale"], training.get("degradation", "none")
+    hint = expectation(weights.stem, upscale)
+    texts = {
+        name: text.format(upscale=upscale, degradation=degradation)
+        for name, text in (_ENLARGES if upscale > 1 else _RESTORES).items()
+    }
     return _CARD.format(
+        **texts,
         name=weights.stem,
         family=family,
         title="TaylorSwinIR" if family == "taylorswinir" else "SwinIR",
-        upscale=model["upscale"],
+        upscale=upscale,
         parameters=known.parameters,
         attention="TaylorShift attention" if family == "taylorswinir" else "softmax attention",
         window=model["window_size"],
@@ -88,28 +111,32 @@ def model_card(weights: Path) -> str:
         date=record["date"],
         commit=record["commit"],
         datasets=", ".join(training["datasets"]),
-        measured=_measured(weights.stem, model["upscale"]),
+        measured=_measured(weights.stem, upscale, degradation),
         expectation=f" {hint[0].upper()}{hint[1:]}." if hint else "",
-        licences="\n".join(f"* {name}: {licences[name]}." for name in training["datasets"]),
+        licences="\n".join(f"* {name}: {licences[name].rstrip('.')}." for name in training["datasets"]),
     )
 
 
-def _measured(run: str, upscale: int) -> str:
-    """A Markdown table of the means over each set, beside bicubic."""
-    keys = ["set", "image", "upscale"]
+def _measured(run: str, upscale: int, degradation: str) -> str:
+    """A Markdown table of the means over each set, beside what bicubic, or leaving the picture alone, gives."""
+    keys = ["set", "image"]
+    if upscale > 1:
+        other, without = "bicubic", read_rows("bicubic.csv").query("upscale == @upscale")
+    else:
+        other, without = "the input", read_rows("restoration_input.csv").query("degradation == @degradation")
     rows = quality_rows().query("run == @run and upscale == @upscale")
-    rows = rows.merge(read_rows("bicubic.csv")[[*keys, "psnr_y"]], on=keys, suffixes=("", "_bicubic"))
+    rows = rows.merge(without[[*keys, "psnr_y"]], on=keys, suffixes=("", "_without"))
     means = rows.groupby("set", sort=False).agg(
         images=("image", "size"),
         psnr_y=("psnr_y", "mean"),
         ssim_y=("ssim_y", "mean"),
-        bicubic=("psnr_y_bicubic", "mean"),
+        without=("psnr_y_without", "mean"),
     )
     if means.empty:
         return "Not measured on a benchmark set."
-    lines = ["| set | images | PSNR-Y, dB | SSIM-Y | PSNR-Y of bicubic, dB |", "|---|---|---|---|---|"]
+    lines = [f"| set | images | PSNR-Y, dB | SSIM-Y | PSNR-Y of {other}, dB |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.Index} | {row.images} | {row.psnr_y:.2f} | {row.ssim_y:.4f} | {row.bicubic:.2f} |"
+        f"| {row.Index} | {row.images} | {row.psnr_y:.2f} | {row.ssim_y:.4f} | {row.without:.2f} |"
         for row in means.itertuples()
     ]
     return "\n".join(lines)

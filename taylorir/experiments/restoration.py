@@ -88,14 +88,14 @@ _COLUMNS = (
 
 
 def input_rows(data_root: Path | None = None) -> pd.DataFrame:
-    """PSNR-Y and SSIM-Y of the degraded images of each task: task, set, image and provenance."""
+    """PSNR-Y and SSIM-Y of the degraded images of each task: task, set, image, degradation and provenance."""
     rows = []
     for task, settings in TASKS.items():
         unchanged = ForeignNetwork(nn.Identity(), ForeignConfig("input", 1, settings.channels))
         for name in settings.sets:
             measured = evaluate(unchanged, name, data_root=data_root, degradation=settings.degradation)
             rows.append(measured.assign(task=task))
-    columns = ["task", "set", "image", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS]
+    columns = ["task", "set", "image", "degradation", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS]
     return pd.concat(rows)[columns].round({"psnr_y": 4, "ssim_y": 6})
 
 

@@ -135,7 +135,9 @@ def entry_of(pictures: dict[str, np.ndarray], url: str = "http://127.0.0.1:9/", 
         ImageHash(name, image.shape[1], image.shape[0], pixel_hash(image), f"files/{name}.png")
         for name, image in pictures.items()
     )
-    entry = SetEntry("Set5", "benchmarks", len(pictures), "https://x", url, "", "none", "nobody", hashes)
+    entry = SetEntry(
+        "Set5", "benchmarks", len(pictures), "noise", "none", "https://x", url, "", "none", "nobody", hashes
+    )
     return replace(entry, **changes)
 
 

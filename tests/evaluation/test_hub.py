@@ -23,6 +23,21 @@ def test_the_card_beside_weights_says_what_is_known_of_them(card):
     assert card.read_text(encoding="utf-8") == model_card(card.with_suffix(".safetensors"))
 
 
+def test_a_card_of_restoration_says_what_is_undone_and_stands_beside_the_input():
+    card = (WEIGHTS_FOLDER / "swinir_denoise_mini_s0.md").read_text()
+    assert "restoration of pictures after `noise25`, at their size" in card
+    assert "bicubic" not in card and "by a factor of" not in card
+    given, made = (
+        rows[rows["set"] == "Set5"].psnr_y.mean()
+        for rows in (
+            read_rows("restoration_input.csv").query("task == 'denoise'"),
+            read_rows("quality_restoration.csv").query("run == 'swinir_denoise_mini_s0'"),
+        )
+    )
+    (row,) = (line for line in card.splitlines() if line.startswith("| Set5 "))
+    assert row.split(" | ")[2] == f"{made:.2f}" and row.endswith(f" {given:.2f} |")
+
+
 def test_a_card_has_the_numbers_of_the_rows_and_of_the_training():
     card = (WEIGHTS_FOLDER / f"{NAME}.md").read_text()
     rows = pd.read_csv(RESULTS_FOLDER / "quality_mini.csv").query("run == @NAME and set == 'Set5'")

@@ -19,7 +19,7 @@ task_categories: [image-to-image]
 * Source: {source}
 * Licence: {licence}.
 * To cite: {citation}.
-* Known by the SHA-256 of their pixels: {hashes} of {images}; `taylorir data check` compares a folder with them.
+* Known by the hash of their pixels: {hashes} of {images} images; `taylorir data check` compares a folder.
 
 ```sh
 taylorir data fetch {name} --data-root DIR --accept-licence
@@ -48,8 +48,6 @@ def _size(entry: SetEntry) -> str:
     """The range of widths and heights in pixels, as far as it is known."""
     if not entry.hashes:
         return "not recorded"
-    sides = ([getattr(image, side) for image in entry.hashes] for side in ("width", "height"))
-    width, height = (
-        f"{min(some)}" if min(some) == max(some) else f"{min(some)}-{max(some)}" for some in sides
-    )
+    sides = (sorted({getattr(image, side) for image in entry.hashes}) for side in ("width", "height"))
+    width, height = (f"{some[0]} to {some[-1]}" if len(some) > 1 else some[0] for some in sides)
     return f"{width} pixels wide, {height} high"

@@ -47,7 +47,9 @@ Images: {datasets}. {made}
 
 ## Limits
 
-{knows}, and saw few steps of training: it stands for a comparison at equal budget, not for the best that its architecture can do.
+{knows},
+and saw few steps of training: it stands for a comparison at equal budget, not for the best that its
+architecture can do.
 
 ## Licence
 
@@ -118,7 +120,7 @@ def model_card(weights: Path) -> str:
 
 
 def _measured(run: str, upscale: int, degradation: str) -> str:
-    """A Markdown table of the means over each set, beside what bicubic, or leaving the picture alone, gives."""
+    """A Markdown table of the means over each set, beside bicubic, or the input where nothing is enlarged."""
     keys = ["set", "image"]
     if upscale > 1:
         other, without = "bicubic", read_rows("bicubic.csv").query("upscale == @upscale")

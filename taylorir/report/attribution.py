@@ -126,8 +126,8 @@ def _interval(values: np.ndarray) -> dict[str, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return {"mean": mean, "low": math.nan, "high": math.nan}
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
+    return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def plot_diffusion(summary: pd.DataFrame) -> Figure:

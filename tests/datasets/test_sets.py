@@ -17,6 +17,7 @@ from PIL import Image
 
 from taylorir.cli.main import main
 from taylorir.datasets import download
+from taylorir.datasets.cards import dataset_card
 from taylorir.datasets.manifest import (
     ImageHash,
     SetEntry,
@@ -116,6 +117,22 @@ def test_manifest_lists_the_sets_and_every_benchmark_image():
     assert len(tested) == 328 + 35 - 1 and not tested & trained  # one picture is in Set12 and in classic5
 
 
+@pytest.mark.parametrize("entry", read_manifest(), ids=lambda entry: entry.name)
+def test_a_card_tells_what_the_manifest_knows_of_a_set(entry):
+    card = dataset_card(entry)
+    for known in (entry.content, entry.limits, entry.licence.rstrip("."), entry.citation, entry.source):
+        assert known and known in card
+    assert f"{len(entry.hashes)} of {entry.images} images" in card
+
+
+def test_a_card_tells_the_sizes_of_the_images(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "card", "Set12"])
+    assert "* Size: 256 to 512 pixels wide, 256 to 512 high." in capsys.readouterr().out
+    assert "* Size: 512 pixels wide, 512 high." in dataset_card(manifest_entry("classic5"))
+    assert "* Size: not recorded." in dataset_card(manifest_entry("DIV2K"))
+
+
 def test_rows_of_bicubic_are_the_images_of_the_manifest():
     with (ROOT / "data" / "results" / "bicubic.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -136,7 +153,7 @@ def entry_of(pictures: dict[str, np.ndarray], url: str = "http://127.0.0.1:9/", 
         for name, image in pictures.items()
     )
     entry = SetEntry(
-        "Set5", "benchmarks", len(pictures), "noise", "none", "https://x", url, "", "none", "nobody", hashes
+        "Set5", "benchmarks", len(pictures), "noise", "few", "https://x", url, "", "none", "nobody", hashes
     )
     return replace(entry, **changes)
 

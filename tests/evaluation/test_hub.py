@@ -12,7 +12,7 @@ import torch
 from taylorir.evaluation import from_pretrained, push_to_hub, save_pretrained
 from taylorir.evaluation.cards import model_card
 from taylorir.networks import load_network
-from taylorir.rows import RESULTS_FOLDER, WEIGHTS_FOLDER
+from taylorir.rows import RESULTS_FOLDER, WEIGHTS_FOLDER, read_rows
 
 NAME = "swinir_mini_x3_s0"
 

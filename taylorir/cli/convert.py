@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taylorir.cli.output import AsJson, Out, check_out, print_json, write_csv
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -18,25 +20,25 @@ Source = Annotated[
 def survey(
     model: Source,
     lr_size: Annotated[int, typer.Option(min=1, help="Side of the LR image.")] = 64,
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """List each softmax attention of a network, and whether TaylorShift can take its place; runs nothing."""
     import pandas as pd
     import torch
 
     from taylorir.convert import survey as find
-    from taylorir.evaluation import check_writable
     from taylorir.networks import VARIANTS, build_model, image_channels
-    from taylorir.rows import write_atomic
 
-    if out:
-        check_writable(out)
+    check_out(out)
     network = build_model(model) if model in VARIANTS else _load(model)
     rows = find(network, torch.empty(1, image_channels(network), lr_size, lr_size))
-    with pd.option_context("display.width", None, "display.max_colwidth", None):
-        typer.echo(rows.to_string(index=False) if len(rows) else f"{model} attends nowhere by softmax")
-    if out:
-        write_atomic(out, lambda file: file.write(rows.to_csv(index=False).encode()))
+    if as_json:
+        print_json(rows)
+    else:
+        with pd.option_context("display.width", None, "display.max_colwidth", None):
+            typer.echo(rows.to_string(index=False) if len(rows) else f"{model} attends nowhere by softmax")
+    write_csv(rows, out)
 
 
 def convert(

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from taylorir.cli.output import AsJson, Out, check_out, print_json, write_csv
+
 data_app = typer.Typer(
     help="Image sets: list, card, check, fetch.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -20,16 +22,31 @@ DataRoot = Annotated[
 
 
 @data_app.command("list")
-def data_list(data_root: DataRoot = None) -> None:
+def data_list(data_root: DataRoot = None, as_json: AsJson = False) -> None:
     """The image sets: how many images, where from, under which licence, and what of them is here."""
+    import pandas as pd
+
     from taylorir.datasets import SAMPLE_SETS, data_root as find_root, read_manifest, set_files
 
-    root = find_root(data_root)
-    for name, members in SAMPLE_SETS.items():
-        typer.echo(f"{name}: {len(members)} images, in the wheels of scikit-image and scikit-learn")
-    for entry in read_manifest():
-        here = f", {len(set_files(entry, root))} here" if root else ""
-        typer.echo(f"{entry.name}: {entry.images} images{here}, {entry.source}; licence: {entry.licence}")
+    root, wheels = find_root(data_root), "the wheels of scikit-image and scikit-learn"
+    rows = [
+        {"set": name, "images": len(members), "here": len(members), "source": wheels, "licence": "their own"}
+        for name, members in SAMPLE_SETS.items()
+    ] + [
+        {
+            "set": entry.name,
+            "images": entry.images,
+            "here": len(set_files(entry, root)) if root else 0,
+            "source": entry.source,
+            "licence": entry.licence,
+        }
+        for entry in read_manifest()
+    ]
+    if as_json:
+        print_json(pd.DataFrame(rows))
+        return
+    for row in rows:
+        typer.echo("{set}: {images} images, {here} here, {source}; licence: {licence}".format(**row))
 
 
 @data_app.command("card")
@@ -45,23 +62,25 @@ def data_check(
     root: Annotated[
         Path | None, typer.Argument(help="Data root; default: the variable TAYLORIR_DATA.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the verdicts, one an image, to this CSV file.")
-    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say which images are canonical, differ or are missing, by the hash of their RGB pixels."""
     from taylorir.datasets import check_root, data_root as find_root
-    from taylorir.rows import write_atomic
 
+    check_out(out)
     chosen = find_root(root)
     if chosen is None:
         raise ValueError("give a data root, or set TAYLORIR_DATA")
     rows = check_root(chosen, progress=sys.stderr.isatty())
+    write_csv(rows, out)
     wrong = False
     for name, group in rows.groupby("set", sort=False):
         counts = group.status.value_counts()
         absent = counts.get("missing", 0) == len(group)
         wrong = wrong or not (absent or set(counts.index) <= {"canonical", "not listed"})
+        if as_json:
+            continue
         typer.echo(
             f"{name}: "
             + ("missing" if absent else ", ".join(f"{n} {status}" for status, n in counts.items()))
@@ -69,9 +88,8 @@ def data_check(
         if not absent:
             for row in group[~group.status.isin(["canonical", "not listed"])].itertuples():
                 typer.echo(f"  {row.status}: {row.image}")
-    if out is not None:
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
+    if as_json:
+        print_json(rows)
     if wrong:
         raise typer.Exit(1)
 

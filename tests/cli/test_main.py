@@ -339,6 +339,20 @@ def test_data_check_and_list(run, tmp_path, monkeypatch):
     assert code == 0 and "Set5: 5 images, 1 here" in out and "Manga109: 109 images" in out
 
 
+def test_the_sets_and_their_check_as_json(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("TAYLORIR_DATA", raising=False)
+    (tmp_path / "benchmarks" / "Set5").mkdir(parents=True)
+    write_image(tmp_path / "benchmarks" / "Set5" / "baby.png", noise(9, 9, 3))
+    code, out, _ = run("data", "list", "--json", "--data-root", tmp_path)
+    sets = {row["set"]: row for row in json.loads(out)}
+    assert code == 0 and (sets["Set5"]["images"], sets["Set5"]["here"]) == (5, 1)
+    assert (sets["samples_held_out"]["here"], sets["Manga109"]["here"]) == (3, 0)
+    code, out, _ = run("data", "check", tmp_path, "--json", "--out", tmp_path / "verdict.csv")
+    rows = [row for row in json.loads(out) if row["set"] == "Set5"]
+    assert code == 1 and {row["image"]: row["status"] for row in rows}["baby"] == "differs"
+    assert pd.read_csv(tmp_path / "verdict.csv")["set"].tolist() == [row["set"] for row in json.loads(out)]
+
+
 def test_ctrl_c_says_that_a_checkpoint_is_saved(run, tmp_path, monkeypatch):
     def interrupted(config, *, out, **_):
         out.mkdir()

@@ -50,7 +50,7 @@ def run(command: list[str], code: int = 0) -> None:
 
 @pytest.mark.parametrize("family", BUILDERS)
 @pytest.mark.filterwarnings("ignore:torch.meshgrid", "ignore:'saved_variables'")
-def test_a_file_of_others_goes_through_every_tool(family, stored):
+def test_a_file_of_others_goes_through_every_tool(family, stored, tmp_path, capsys):
     network, path = stored(family)
     model = load_network(path)
     assert (model.config.architecture, model.config.upscale, model.training) == (family, 2, False)
@@ -76,6 +76,10 @@ def test_a_file_of_others_goes_through_every_tool(family, stored):
     assert flops_of(model, 16, "train", batch=2) > 2 * counter.get_total_flops()
     rows = network_rows([TimedNetwork("x", family, 1, model=model)], [16], batch=2, seconds=0.01)
     assert rows.status.tolist() == ["ok"] and rows.variant.tolist() == [family]
+    run(["export", str(path), str(tmp_path / "x.onnx")], code=2)
+    refused = f"only SwinIR and TaylorSwinIR can be exported; {path} is of {family}\n"
+    assert capsys.readouterr().err == f"taylorir: error: {refused}"
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_the_command_takes_a_file_of_others_and_says_what_it_cannot_do(stored, tmp_path, capsys):

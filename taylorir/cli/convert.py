@@ -28,11 +28,13 @@ def survey(
     import torch
 
     from taylorir.convert import survey as find
-    from taylorir.networks import VARIANTS, build_model, image_channels
+    from taylorir.networks import VARIANTS, ForeignNetwork, build_model, image_channels
 
     check_out(out)
     network = build_model(model) if model in VARIANTS else _load(model)
     rows = find(network, torch.empty(1, image_channels(network), lr_size, lr_size))
+    if isinstance(network, ForeignNetwork):
+        rows["module"] = rows["module"].str.removeprefix("network.")
     if as_json:
         print_json(rows)
     else:
@@ -50,6 +52,10 @@ def convert(
     temperature: Annotated[float, typer.Option(help="Of every head.")] = 1.0,
     centre_keys: Annotated[bool, typer.Option("--centre-keys", help="Take from keys their mean.")] = False,
     window_size: Annotated[int | None, typer.Option(min=1, help="New windows; default: as they are.")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Module that keeps softmax, with all in it, as survey names it; may be repeated."),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Folder of HR pictures to bring the new network near the old one with."),
@@ -66,6 +72,7 @@ def convert(
 
     network = _load(source)
     settings = {"temperature": temperature, "centre_keys": centre_keys, "window_size": window_size}
+    settings["keep"] = keep or []
     inner = network.network if isinstance(network, ForeignNetwork) else network
     converted = taylorize(inner, **settings)
     if calibrate:
@@ -76,7 +83,7 @@ def convert(
         if target.suffix != ".safetensors":
             raise ValueError(f"OUT must end in .safetensors for a {type(inner).__name__}, got {target}")
         check_writable(target)
-        if inner is network:
+        if inner is network and not keep:
             save_weights(target, converted, {"converted_from": Path(source).name})
         else:
             save_converted(target, inner, converted, settings)

@@ -7,6 +7,7 @@ Shape legend
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import torch
@@ -54,7 +55,8 @@ class GRLWindows(TaylorAttention):
         return join_heads(self.attend(q, k, v, mask))
 
     def set_window(self, window: tuple[int, int]) -> None:
-        raise ValueError("the windows of GRL cannot be changed")
+        self.window_size = window
+        self.shift_size = window[0] // 2 if self.shift_size else 0
 
 
 class GRLStripes(TaylorAttention):
@@ -79,7 +81,7 @@ class GRLStripes(TaylorAttention):
 
 
 class GRLNetwork(Adapted):
-    """GRL, which makes tables, index maps and masks for all its blocks."""
+    """GRL, which makes tables, index maps and masks for all blocks. Its stripes are no windows: they stay."""
 
     DROPPED = (
         *("table_w", "table_sh", "table_sv", "index_w", "mask_w"),
@@ -101,3 +103,10 @@ class GRLNetwork(Adapted):
             anchors = shifted_labels(*coarse[0], *coarse[1:], device)
             given[f"mask_{name}_a2w"], given[f"mask_{name}_w2a"] = (anchors, tokens), (tokens, anchors)
         return given
+
+    def set_window(self, window: tuple[int, int]) -> None:
+        side = square(window)  # it shifts by as much down as to the right
+        self.window_size, self.shift_size = window, [side // 2] * 2
+        stripes = [size for size in self.stripe_size if size]
+        groups = [n * self.anchor_window_down_factor for n in self.stripe_groups if n]
+        self.pad_size = math.lcm(side, *stripes, *groups)

@@ -12,7 +12,13 @@ from taylorir.convert.adapted import Adapted, adapted
 from taylorir.convert.operator import TaylorAttention
 from taylorir.convert.sites import survey
 from taylorir.convert.table import adapter_of
-from taylorir.networks import CONVERTED, SwinIR, WindowAttention, taylorize as taylorize_swinir
+from taylorir.networks import (
+    CONVERTED,
+    SwinIR,
+    WindowAttention,
+    image_channels,
+    taylorize as taylorize_swinir,
+)
 
 PROBE = (64, 64)
 """Height and width of the image that a network without known modules is surveyed with."""
@@ -75,6 +81,8 @@ def taylorize(
         if issubclass(adapter_of(module), Adapted) and any(_is_within(site, name) for site in kept)
     }
     if window_size is not None:
+        if all(adapter_of(found[name]).kind == "global" for name in sites - kept):
+            raise ValueError(f"window_size must be None: {type(model).__name__} attends over whole images")
         for name in sites - kept:
             if any(_is_within(name, host) for host in hosts):
                 raise ValueError(f"{name} cannot take a new window, as its block keeps softmax beside it")
@@ -137,7 +145,8 @@ def _why_none(model: nn.Module, sites: set[str]) -> str:
     if any(isinstance(module, Adapted) for module in model.modules()):
         return "it is converted already"
     try:
-        found = survey(model, torch.rand(1, 3, *PROBE))
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(()))
+        found = survey(model, torch.rand(1, image_channels(model), *PROBE, dtype=like.dtype))
     except Exception as error:  # whatever stops a network that no one knows, at a size that was guessed
         return f"no module in it is known, and an image of {PROBE} cannot be run to survey it: {error}"
     if found.empty:

@@ -15,83 +15,131 @@ from taylorir.convert.adapted import Adapter
 
 _Entry = TypeVar("_Entry")
 
+
+def _written(*homes: str, **entries: _Entry) -> dict[tuple[str, str], _Entry]:
+    """The entries of classes, by their names, under each of the modules that they are written in."""
+    return {(home, name): entry for home in homes for name, entry in entries.items()}
+
+
 ADAPTERS: dict[tuple[str, str], type[Adapter]] = {
-    # SwinIR, arXiv 2108.10257
-    ("spandrel.architectures.SwinIR", "WindowAttention"): windows.SwinWindows,
-    ("spandrel.architectures.SwinIR", "SwinTransformerBlock"): windows.SwinBlock,
-    ("spandrel.architectures.SwinIR", "SwinIR"): windows.Padding,
-    ("models.network_swinir", "WindowAttention"): windows.SwinWindows,
-    ("models.network_swinir", "SwinTransformerBlock"): windows.SwinBlock,
-    ("models.network_swinir", "SwinIR"): windows.Padding,
+    # SwinIR, arXiv 2108.10257: as its authors write it, and BasicSR
+    **_written(
+        *("spandrel.architectures.SwinIR", "models.network_swinir", "basicsr.archs.swinir_arch"),
+        WindowAttention=windows.SwinWindows,
+        SwinTransformerBlock=windows.SwinBlock,
+        SwinIR=windows.Padding,
+    ),
     # Swin2SR, arXiv 2209.11345
-    ("spandrel.architectures.Swin2SR", "WindowAttention"): windows.Swin2SRWindows,
-    ("spandrel.architectures.Swin2SR", "SwinTransformerBlock"): windows.SwinBlock,
-    ("spandrel.architectures.Swin2SR", "Swin2SR"): windows.Padding,
-    ("models.network_swin2sr", "WindowAttention"): windows.Swin2SRWindows,
-    ("models.network_swin2sr", "SwinTransformerBlock"): windows.SwinBlock,
-    ("models.network_swin2sr", "Swin2SR"): windows.Padding,
-    ("transformers.models.swin2sr", "Swin2SRSelfAttention"): libraries.HuggingfaceCosines,
-    ("transformers.models.swin2sr", "Swin2SRLayer"): libraries.HuggingfaceLayer,
-    ("transformers.models.swin2sr", "Swin2SRModel"): libraries.HuggingfacePadding,
+    **_written(
+        *("spandrel.architectures.Swin2SR", "models.network_swin2sr"),
+        WindowAttention=windows.Swin2SRWindows,
+        SwinTransformerBlock=windows.SwinBlock,
+        Swin2SR=windows.Padding,
+    ),
+    **_written(
+        "transformers.models.swin2sr",
+        Swin2SRSelfAttention=libraries.HuggingfaceCosines,
+        Swin2SRLayer=libraries.HuggingfaceLayer,
+        Swin2SRModel=libraries.HuggingfacePadding,
+    ),
     # DRCT, arXiv 2404.00722
-    ("spandrel.architectures.DRCT", "WindowAttention"): windows.SwinWindows,
-    ("spandrel.architectures.DRCT", "SwinTransformerBlock"): windows.SwinBlock,
-    ("spandrel.architectures.DRCT", "DRCT"): windows.Padding,
+    **_written(
+        *("spandrel.architectures.DRCT", "drct.archs.DRCT_arch"),
+        WindowAttention=windows.SwinWindows,
+        SwinTransformerBlock=windows.SwinBlock,
+        DRCT=windows.Padding,
+    ),
     # HAT, arXiv 2205.04437
-    ("spandrel.architectures.HAT", "WindowAttention"): windows.HATWindows,
-    ("spandrel.architectures.HAT", "HAB"): windows.HATBlock,
-    ("spandrel.architectures.HAT", "OCAB"): across.HATOverlap,
-    ("spandrel.architectures.HAT", "HAT"): windows.HATNetwork,
+    **_written(
+        *("spandrel.architectures.HAT", "hat.archs.hat_arch"),
+        WindowAttention=windows.HATWindows,
+        HAB=windows.HATBlock,
+        OCAB=across.HATOverlap,
+        HAT=windows.HATNetwork,
+    ),
     # ATD, arXiv 2401.08209
-    ("spandrel.architectures.ATD", "WindowAttention"): windows.ATDWindows,
-    ("spandrel.architectures.ATD", "ATDTransformerLayer"): windows.HATBlock,
-    ("spandrel.architectures.ATD", "ATD"): windows.HATNetwork,
+    **_written(
+        *("spandrel.architectures.ATD", "basicsr.archs.atd_arch"),
+        WindowAttention=windows.ATDWindows,
+        ATDTransformerLayer=windows.HATBlock,
+        ATD=windows.HATNetwork,
+    ),
     # DAT, arXiv 2308.03364
-    ("spandrel.architectures.DAT", "Spatial_Attention"): windows.DATWindows,
-    ("spandrel.architectures.DAT", "Adaptive_Spatial_Attention"): windows.DATBlock,
-    ("basicsr.archs.dat_arch", "Spatial_Attention"): windows.DATWindows,
-    ("basicsr.archs.dat_arch", "Adaptive_Spatial_Attention"): windows.DATBlock,
+    **_written(
+        *("spandrel.architectures.DAT", "basicsr.archs.dat_arch"),
+        Spatial_Attention=windows.DATWindows,
+        Adaptive_Spatial_Attention=windows.DATBlock,
+    ),
     # RGT, arXiv 2303.06373
-    ("spandrel.architectures.RGT", "WindowAttention"): windows.DATWindows,
-    ("spandrel.architectures.RGT", "L_SA"): windows.DATBlock,
+    **_written(
+        *("spandrel.architectures.RGT", "basicsr.archs.rgt_arch"),
+        WindowAttention=windows.DATWindows,
+        L_SA=windows.DATBlock,
+    ),
     # CRAFT, arXiv 2308.05022
-    ("spandrel.architectures.CRAFT", "Attention_regular"): windows.DATWindows,
-    ("spandrel.architectures.CRAFT", "SRWAB"): windows.CRAFTBlock,
-    ("spandrel.architectures.CRAFT", "CRAFT"): windows.CRAFTNetwork,
+    **_written(
+        *("spandrel.architectures.CRAFT", "basicsr.archs.craft_arch"),
+        Attention_regular=windows.DATWindows,
+        SRWAB=windows.CRAFTBlock,
+        CRAFT=windows.CRAFTNetwork,
+    ),
     # GRL, arXiv 2303.00748
-    ("spandrel.architectures.GRL", "WindowAttention"): across.GRLWindows,
-    ("spandrel.architectures.GRL", "AnchorStripeAttention"): across.GRLStripes,
-    ("spandrel.architectures.GRL", "GRL"): across.GRLNetwork,
+    **_written(
+        *("spandrel.architectures.GRL", "models.common.mixed_attn_block_efficient", "models.networks.grl"),
+        WindowAttention=across.GRLWindows,
+        AnchorStripeAttention=across.GRLStripes,
+        GRL=across.GRLNetwork,
+    ),
     # OmniSR, arXiv 2304.10244
-    ("spandrel.architectures.OmniSR", "Attention"): windows.OmniSRWindows,
+    **_written(
+        *("spandrel.architectures.OmniSR", "ops.OSA", "components.OmniSR"),
+        Attention=windows.OmniSRWindows,
+        OSA_Block=windows.OmniSRBlock,
+        OmniSR=windows.Padding,
+    ),
     # SCUNet, arXiv 2203.13278
-    ("spandrel.architectures.SCUNet", "WMSA"): windows.SCUNetWindows,
-    ("models.network_scunet", "WMSA"): windows.SCUNetWindows,
+    **_written("spandrel.architectures.SCUNet", "models.network_scunet", WMSA=windows.SCUNetWindows),
     # FDAT
-    ("spandrel.architectures.FDAT", "FastSpatialWindowAttention"): windows.FDATWindows,
+    **_written("spandrel.architectures.FDAT", FastSpatialWindowAttention=windows.FDATWindows),
     # global attention: IPT (arXiv 2012.00364), ViT (arXiv 2010.11929), and whoever uses torch's own
-    ("torch.nn.modules.activation", "MultiheadAttention"): libraries.TorchMultihead,
-    ("torch.nn.modules.transformer", "TransformerEncoderLayer"): libraries.TorchEncoderLayer,
-    ("timm.layers.attention", "Attention"): libraries.TimmAttention,
-    ("transformers.models.vit", "ViTAttention"): libraries.HuggingfaceAttention,
+    **_written("torch.nn.modules.activation", MultiheadAttention=libraries.TorchMultihead),
+    **_written("torch.nn.modules.transformer", TransformerEncoderLayer=libraries.TorchEncoderLayer),
+    **_written("timm.layers.attention", Attention=libraries.TimmAttention),
+    **_written("transformers.models.vit", ViTAttention=libraries.HuggingfaceAttention),
     # Swin Transformer, arXiv 2103.14030, and its second version, arXiv 2111.09883
-    ("timm.models.swin_transformer", "WindowAttention"): libraries.TimmWindows,
-    ("timm.models.swin_transformer", "SwinTransformerBlock"): libraries.TimmBlock,
-    ("torchvision.models.swin_transformer", "ShiftedWindowAttention"): libraries.TorchvisionWindows,
-    ("torchvision.models.swin_transformer", "ShiftedWindowAttentionV2"): libraries.TorchvisionWindowsV2,
-    ("transformers.models.swin", "SwinAttention"): libraries.HuggingfaceWindows,
-    ("transformers.models.swin", "SwinLayer"): libraries.HuggingfaceLayer,
-    ("transformers.models.swinv2", "Swinv2SelfAttention"): libraries.HuggingfaceCosines,
-    ("transformers.models.swinv2", "Swinv2Layer"): libraries.HuggingfaceLayer,
+    **_written(
+        "timm.models.swin_transformer",
+        WindowAttention=libraries.TimmWindows,
+        SwinTransformerBlock=libraries.TimmBlock,
+    ),
+    **_written(
+        "torchvision.models.swin_transformer",
+        ShiftedWindowAttention=libraries.TorchvisionWindows,
+        ShiftedWindowAttentionV2=libraries.TorchvisionWindowsV2,
+    ),
+    **_written(
+        "transformers.models.swin",
+        SwinAttention=libraries.HuggingfaceWindows,
+        SwinLayer=libraries.HuggingfaceLayer,
+    ),
+    **_written(
+        "transformers.models.swinv2",
+        Swinv2SelfAttention=libraries.HuggingfaceCosines,
+        Swinv2Layer=libraries.HuggingfaceLayer,
+    ),
 }
+"""(module, class) -> adapter. Read it by family: the modules that a family is written in, and its classes."""
 
 
 REASONS: dict[tuple[str, str], str] = {
-    ("spandrel.architectures.ATD", "AC_MSA"): "attends within small groups of tokens that are alike",
-    (
-        "spandrel.architectures.RGT",
-        "RG_SA",
-    ): "has a few keys that sum up the image, so it is linear in N already",
+    **_written(
+        *("spandrel.architectures.ATD", "basicsr.archs.atd_arch"),
+        AC_MSA="attends within small groups of tokens that are alike",
+    ),
+    **_written(
+        *("spandrel.architectures.RGT", "basicsr.archs.rgt_arch"),
+        RG_SA="has a few keys that sum up the image, so it is linear in N already",
+    ),
 }
 """Why some attention between tokens has no adapter."""
 

@@ -226,8 +226,18 @@ class OmniSRWindows(TaylorAttention):
         y = self.attend(*split_qkv(self.to_qkv(x.flatten(3, 4)), self.heads))
         return self.to_out(join_heads(y).reshape(x.shape))
 
+
+class OmniSRBlock(Adapted):
+    """OmniSR's ``OSA_Block``, which cuts windows and grids, and has attention over channels in windows."""
+
     def set_window(self, window: tuple[int, int]) -> None:
-        raise ValueError("the windows of OmniSR cannot be changed")
+        side = square(window)
+        for i, part in enumerate(self.layer):
+            if getattr(part, "axes_lengths", None):  # einops
+                self.layer[i] = type(part)(part.pattern, w1=side, w2=side)
+        for module in self.modules():
+            if hasattr(module, "ps"):
+                module.ps = side
 
 
 class SCUNetWindows(TaylorAttention):
@@ -244,7 +254,7 @@ class SCUNetWindows(TaylorAttention):
         return attend_in_windows(self, x, self.embedding_layer, self.linear, window, shift)
 
     def set_window(self, window: tuple[int, int]) -> None:
-        raise ValueError("the windows of SCUNet cannot be changed")
+        self.window_size = square(window)
 
 
 class FDATWindows(TaylorAttention):

@@ -57,6 +57,22 @@ def test_a_converted_swin2sr_is_loaded_as_what_it_is(tmp_path):
     assert attention.temperature.tolist() == [2, 2]
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+def test_what_is_kept_is_kept_in_the_file(swinir, tmp_path, capsys):
+    torch.save(FAMILIES["DAT"].network().float().state_dict(), tmp_path / "dat.pth")
+    for source in (swinir, tmp_path / "dat.pth"):
+        run("survey", source, "--lr-size", 16, "--out", tmp_path / "sites.csv")
+        sites = pd.read_csv(tmp_path / "sites.csv").query("known")["module"].drop_duplicates().tolist()
+        target = tmp_path / "some.safetensors"
+        run("convert", source, target, "--keep", sites[0], "--keep", sites[2])
+        original, loaded, lr = load_any(source), load_any(target), torch.rand(1, 3, 16, 16)
+        inner = getattr(original, "network", original)
+        some = taylorize(inner, keep=[sites[0], sites[2]]).eval()
+        with torch.no_grad():
+            assert torch.equal(loaded(lr), some(lr))
+            assert not torch.equal(loaded(lr), taylorize(inner)(lr))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -64,6 +80,7 @@ def test_a_converted_swin2sr_is_loaded_as_what_it_is(tmp_path):
         (("survey", "bicubic"), "bicubic is no network"),
         (("convert", "bicubic", "out"), "bicubic is no network"),
         (("convert", "{swinir}", "out.safetensors", "--calibrate", "nowhere"), "nowhere: No such file"),
+        (("convert", "{swinir}", "out", "--keep", "layer"), "keep names no module of SwinIR: 'layer'"),
         (("convert", "{swinir}", "out"), "OUT must end in .safetensors for a SwinIR, got out"),
     ],
 )

@@ -124,26 +124,29 @@ def craft(window=(4, 8)):
     )  # fmt: skip
 
 
-def grl(size=16):
+def grl(size=16, window=4):
     from spandrel.architectures.GRL import GRL
 
     return GRL(
         img_size=size, embed_dim=16, upscale=2, upsampler="pixelshuffledirect", depths=[4], mlp_ratio=2,
-        num_heads_window=[2], num_heads_stripe=[2], window_size=4, stripe_size=[4, 8], stripe_shift=True,
+        num_heads_window=[2], num_heads_stripe=[2], window_size=window, stripe_size=[4, 8], stripe_shift=True,
         anchor_window_down_factor=2,
     )  # fmt: skip
 
 
-def omnisr():
+def omnisr(window=4):
     from spandrel.architectures.OmniSR import OmniSR
 
-    return OmniSR(num_feat=16, block_num=1, res_num=1, window_size=4, pe=True, up_scale=2, bias=True)
+    return OmniSR(num_feat=16, block_num=1, res_num=1, window_size=window, pe=True, up_scale=2, bias=True)
 
 
-def scunet():
+def scunet(window=8):
     from spandrel.architectures.SCUNet import SCUNet
 
     network = SCUNet(config=[2, 1, 1, 1, 1, 1, 1], dim=64, input_resolution=256)
+    for block in network.m_down1[:2]:  # its windows are no setting
+        attention = block.trans_block.msa
+        block.trans_block.msa = type(attention)(32, 32, 32, window, attention.type)
     return nn.Sequential(network.m_head, network.m_down1)  # the rest is the same, and wide
 
 
@@ -341,10 +344,10 @@ FAMILIES = {
     "RGT": Family("spandrel", rgt, {"WindowAttention": 4}, sizes=((16, 16), (16, 32)), window_size=(8, 16)),
     "CRAFT": Family("spandrel", craft, {"Attention_regular": 4}, window_size=(8, 16)),
     # its own code makes tables of float32 for images of another size than it was built for
-    "GRL": Family("spandrel", grl, GRL, sizes=((16, 16),)),
+    "GRL": Family("spandrel", lambda window=4: grl(16, window), GRL, sizes=((16, 16),), window_size=8),
     "GRL, wide": Family("spandrel", lambda: grl((16, 24)), GRL, sizes=((16, 24),)),
-    "OmniSR": Family("spandrel", omnisr, {"Attention": 2}),
-    "SCUNet": Family("spandrel", scunet, {"WMSA": 2}),
+    "OmniSR": Family("spandrel", omnisr, {"Attention": 2}, window_size=8),
+    "SCUNet": Family("spandrel", scunet, {"WMSA": 2}, window_size=4),
     "FDAT": Family("spandrel", fdat, {"FastSpatialWindowAttention": 2}, window_size=8),
     "IPT": Family("spandrel", ipt, {"MultiheadAttention": 3}, sizes=((12, 12),)),
     "torch TransformerEncoder": Family("torch", torch_encoder, {"MultiheadAttention": 2}),

@@ -47,6 +47,10 @@ def test_what_cannot_be_converted_is_refused_in_one_line():
     ):
         with pytest.raises(ValueError, match=message):
             taylorize(model, keep=["layer.0"] if hasattr(model, "layers") else ())
+    with pytest.raises(ValueError, match="window_size must be None: MultiheadAttention attends over whole"):
+        taylorize(nn.MultiheadAttention(4, 2), window_size=8)
+    with pytest.raises(ValueError, match=r"\(ISA\): attends over 12 channels"):
+        taylorize(UNKNOWN["DITN"].network())  # of float64
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
         taylorize("swinir_s_x2")
 

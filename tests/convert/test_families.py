@@ -1,6 +1,7 @@
 """Each family's converted network against its own code with the direct form in place of softmax."""
 
 import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -82,14 +83,16 @@ def test_what_is_kept_stays_softmax(family):
         taylorize(model, keep=sites)
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, id=name) for name, f in FAMILIES.items() if f.window_size is not None]
-)
+ENLARGED = {name: family for name, family in FAMILIES.items() if family.window_size is not None}
+ENLARGED["DAT, squares"] = dataclasses.replace(FAMILIES["DAT"], window_size=(16, 16))
+
+
+@pytest.mark.parametrize("family", ENLARGED.values(), ids=ENLARGED)
 def test_larger_windows_are_those_of_a_network_built_with_them(family):
     taylor = taylorize(family.network(), window_size=family.window_size)
     built = taylorize(family.network(family.window_size))
     built.load_state_dict(taylor.state_dict(), strict=True)
-    for size in (0, 1):
+    for size in range(len(family.sizes)):
         image = family.image(size)
         with torch.no_grad():
             assert torch.equal(taylor(image), built(image))

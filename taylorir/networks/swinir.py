@@ -252,6 +252,8 @@ class SwinIR(nn.Module):
         # Channels last, as tokens will be; always a copy, as asking for one depends on the size when traced.
         x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
         features = self.conv_first(x)
+        if config.upsampler:
+            del x  # nothing is added to it: the blocks run without holding it
         features = self.conv_after_body(self.deep_features(features)) + features
         x = self._reconstruct(features) if config.upsampler else x + self.conv_last(features)
         x = x[..., : height * config.upscale, : width * config.upscale]

@@ -11,9 +11,9 @@ template <typename T>
 struct Direct {
   static constexpr int64_t B = BLOCK<T>, CHUNK = 48;
   int64_t d, c, D, C, most;  // most keys of a segment, in blocks
-  Block<T> block;
-  std::vector<T> queries, key_rows, key_inverse, values, scores, weights;
-  std::vector<T> query_tokens, key_tokens, value_rows, dqueries, dkeys, dvalues;
+  Block<T, B> block;
+  Numbers<T> queries, key_rows, key_inverse, values, scores, weights;
+  Numbers<T> query_tokens, key_tokens, value_rows, dqueries, dkeys, dvalues;
 
   Direct(int64_t d, int64_t c, int64_t num_keys, bool backward)
       : d(d), c(c), D(padded<T>(d)), C(padded<T>(c)), most((num_keys + B - 1) / B * B), block(d, c), queries(D * B),
@@ -27,7 +27,7 @@ struct Direct {
   template <typename Store>
   void forward(const Tokens& q, const Tokens& k, const Tokens& v, T tau, int64_t begin, int64_t end, Store store) {
     load_keys(k, v);
-    by_block<T>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
       load_queries(q, tau, first, count);
       std::fill(block.column_rows.begin(), block.column_rows.end(), T(0));
       for (int64_t key = 0; key < k.count; key += CHUNK) {
@@ -54,10 +54,11 @@ struct Direct {
     std::fill_n(dkeys.begin(), keys * D, T(0));
     std::fill_n(dvalues.begin(), keys * C, T(0));
     double dtau = 0;
-    by_block<T>(0, q.count, [&](int64_t first, int64_t count, int64_t columns) {
+    by_block<T, B>(0, q.count, [&](int64_t first, int64_t count, int64_t columns) {
       load_queries(q, tau, first, count);
       transpose(queries.data(), B, D, B, query_tokens.data(), D);
       load(first, count);
+      block.columns_to_tokens(c);
       std::fill(dqueries.begin(), dqueries.end(), T(0));
       for (int64_t key = 0; key < k.count; key += CHUNK) {
         const int64_t number = std::min(k.count - key, CHUNK);
@@ -74,23 +75,23 @@ struct Direct {
       }
       dtau += block.store_gradient(dqueries.data(), dq, first, count, tau);
     });
-    by_block<T>(0, k.count, [&](int64_t first, int64_t count, int64_t) {
-      transpose(&key_tokens[first * D], D, B, D, block.units(), B);
+    by_block<T, B>(0, k.count, [&](int64_t first, int64_t count, int64_t) {
+      for (int64_t i = 0; i < d; ++i) std::copy_n(&key_rows[i * most + first], B, block.units() + i * B);
       transpose(&dkeys[first * D], D, B, D, dqueries.data(), B);
       std::copy_n(&key_inverse[first], B, block.inverse.data());
       block.store_gradient(dqueries.data(), dk, first, count);
-      scatter(&dvalues[first * C], C, dv, first, count);
+      store_tokens(&dvalues[first * C], C, dv, first, count);
     });
     return static_cast<T>(dtau);
   }
 
  private:
   void load_keys(const Tokens& k, const Tokens& v) {
-    by_block<T>(0, k.count, [&](int64_t first, int64_t count, int64_t) {
+    by_block<T, B>(0, k.count, [&](int64_t first, int64_t count, int64_t) {
       block.load_units(k, first, count);
       for (int64_t i = 0; i < d; ++i) std::copy_n(block.units() + i * B, B, &key_rows[i * most + first]);
       std::copy_n(block.inverse.data(), B, &key_inverse[first]);
-      block.load_values(v, first, count);
+      block.load_value_tokens(v, first, count);
       std::copy_n(block.column_tokens.data(), B * C, &values[first * C]);
     });
   }

@@ -1,116 +1,44 @@
 // The efficient form: features of keys summed into a state, which the features of queries read.
 //
-// Shape legend
-//   d, c   width of q and k; columns: d_v of v and one of ones, so that numerators and normaliser are one product
-//   rows   r = (1, u) of a unit vector u: n = d + 1 of them
-//   F      features n (n + 1) / 2: the products r_i r_j, i <= j, in the order (0, 0), (0, 1), .., (1, 1), ..
-//   state  [F, c]: sum over the keys of features times columns
+// Shape legend: as in feature_tiles.h; state [F, c]: sum over the keys of features times columns
 #pragma once
 
+#include "feature_tiles.h"
 #include "tokens.h"
 
 namespace taylorir {
 
-struct Features {
-  // Features are made in chunks of whole i, and used while they are in the first cache.
-  static constexpr int64_t CHUNK = 48;
-  int64_t n, count, most = 0;      // rows, features, features of the largest chunk
-  std::vector<int64_t> starts{0};  // i at which each chunk begins, and n
-
-  explicit Features(int64_t d) : n(d + 1), count((d + 1) * (d + 2) / 2) {
-    for (int64_t i = 0, size = 0; i < n; ++i) {
-      if (size && size + n - i > CHUNK) starts.push_back(i), size = 0;
-      size += n - i;
-      most = std::max(most, size);
-    }
-    starts.push_back(n);
-  }
-
-  int64_t first(int64_t i) const { return i * n - i * (i - 1) / 2; }
-
-  // use(i0, i1, first feature, number of features) for each chunk
-  template <typename Use>
-  void by_chunk(Use use) const {
-    for (size_t chunk = 0; chunk + 1 < starts.size(); ++chunk) {
-      const int64_t i0 = starts[chunk], i1 = starts[chunk + 1];
-      use(i0, i1, first(i0), first(i1) - first(i0));
-    }
-  }
-
-  // use(f, weight, derivative of the weight): what f(k) f(q) counts in 1 + x + x^2 / 2 for x = tau u . w
-  template <typename T, typename Use>
-  void weigh(T tau, Use use) const {
-    for (int64_t i = 0, f = 0; i < n; ++i)
-      for (int64_t j = i; j < n; ++j, ++f) {
-        if (j == 0) use(f, T(1), T(0));
-        else if (i == 0) use(f, tau, T(1));
-        else if (i == j) use(f, tau * tau / 2, tau);
-        else use(f, tau * tau, 2 * tau);
-      }
-  }
-
-  // Features of i0 <= i < i1, by row.
-  template <typename T>
-  void make(int64_t i0, int64_t i1, int64_t columns, const T* __restrict rows, T* __restrict features) const {
-    constexpr int64_t B = BLOCK<T>;
-    for (int64_t i = i0; i < i1; features += (n - i++) * B)
-      for (int64_t t = 0; t < columns; t += W<T>) {
-        const vec<T> r = at(rows + i * B + t);
-        for (int64_t j = i; j < n; ++j) at(features + (j - i) * B + t) = r * at(rows + j * B + t);
-      }
-  }
-
-  // Add to the gradient of rows that of their features i0 <= i < i1.
-  template <typename T>
-  void add_gradient(int64_t i0, int64_t i1, int64_t columns, const T* __restrict dfeatures, const T* __restrict rows,
-                    T* __restrict drows) const {
-    constexpr int64_t B = BLOCK<T>;
-    for (int64_t i = i0; i < i1; dfeatures += (n - i++) * B)
-      for (int64_t t = 0; t < columns; t += W<T>) {
-        const vec<T> r = at(rows + i * B + t);
-        vec<T> sum = T(2) * at(dfeatures + t) * r;  // of j = i
-        for (int64_t j = i + 1; j < n; ++j) {
-          const vec<T> g = at(dfeatures + (j - i) * B + t);
-          at(drows + j * B + t) += g * r;
-          sum += g * at(rows + j * B + t);
-        }
-        at(drows + i * B + t) += sum;
-      }
-  }
-};
-
-// The form on the tokens of one head of one segment, with its own memory.
-template <typename T>
+// The form on the tokens of one head of one segment, with its own memory. With few columns (NARROW) features are never
+// written: two of them times all columns are summed over many tokens, in registers, before the next two.
+template <typename T, bool NARROW>
 struct Efficient {
-  static constexpr int64_t B = BLOCK<T>;
+  static constexpr int64_t B = NARROW ? 6 * BLOCK<T> : BLOCK<T>;
   const Features& f;
   int64_t c;
-  Block<T> block;
-  std::vector<T> features, drows, state, read, pulled;
+  Block<T, B> block;
+  Numbers<T> drows, features, state, read, pulled;
 
   Efficient(const Features& f, int64_t c)
-      : f(f), c(c), block(f.n - 1, c, 1), features(f.most * B), drows(block.rows.size()),
-        state(f.count * padded<T>(c)), read(f.count * c), pulled(f.count * c) {}
+      : f(f), c(c), block(f.n - 1, c, 1), drows(block.rows.size()), features(NARROW ? 0 : f.most * B),
+        state(NARROW ? padded<T>((f.count + 1) * c) * W<T> : f.count * padded<T>(c)), read(f.count * c),
+        pulled(NARROW ? 0 : f.count * c) {}
 
-  // The state to read by: [F, c], or its first columns; and to pull back by, [c, F]; both weighted.
-  void weigh(const T* from, T tau, int64_t columns, bool transposed) {
+  // The state to read by, [F, c], weighted; and transposed, to pull back by.
+  void weigh(const T* from, T tau, bool backward) {
     f.weigh(tau, [&](int64_t i, T weight, T) {
-      for (int64_t j = 0; j < columns; ++j) read[i * columns + j] = weight * from[i * c + j];
-      if (transposed)
-        for (int64_t j = 0; j < c; ++j) pulled[j * f.count + i] = weight * from[i * c + j];
+      for (int64_t j = 0; j < c; ++j) read[i * c + j] = weight * from[i * c + j];
+      if (!NARROW && backward)
+        for (int64_t j = 0; j < c; ++j) pulled[j * f.count + i] = read[i * c + j];
     });
   }
 
   // State of the keys begin .. end - 1.
   void forward_keys(const Tokens& k, const Tokens& v, int64_t begin, int64_t end, T* out) {
     std::fill(state.begin(), state.end(), T(0));
-    by_block<T>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(k, first, count);
-      block.load_values(v, first, count);
-      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
-        f.make(i0, i1, columns, block.rows.data(), features.data());
-        add_to_state(at, number, count);
-      });
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+      load(k, first, count, columns);
+      NARROW ? block.load_value_rows(v, first, count) : block.load_value_tokens(v, first, count);
+      add_to_state(count, columns);
     });
     store_state(out);
   }
@@ -118,12 +46,9 @@ struct Efficient {
   // Queries begin .. end - 1 read the state.
   template <typename Store>
   void forward_queries(const Tokens& q, int64_t begin, int64_t end, Store store) {
-    by_block<T>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(q, first, count);
-      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
-        f.make(i0, i1, columns, block.rows.data(), features.data());
-        read_state(at, number, columns, c);
-      });
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+      load(q, first, count, columns);
+      read_state(columns, c);
       store(first, count);
     });
   }
@@ -132,14 +57,12 @@ struct Efficient {
   template <typename Load>
   void backward_queries(const Tokens& q, int64_t begin, int64_t end, Load load_gradient, const Tokens& dq, T* dstate) {
     std::fill(state.begin(), state.end(), T(0));
-    by_block<T>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(q, first, count);
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+      load(q, first, count, columns);
       load_gradient(first, count);
-      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
-        f.make(i0, i1, columns, block.rows.data(), features.data());
-        add_to_state(at, number, count);
-        pull_back(i0, i1, at, number, columns, block.column_rows.data());
-      });
+      if (!NARROW) block.columns_to_tokens(c);
+      add_to_state(count, columns);
+      pull_back(columns);
       block.store_gradient(drows.data() + B, dq, first, count);
     });
     store_state(dstate);
@@ -147,49 +70,94 @@ struct Efficient {
 
   // dk and dv.
   void backward_keys(const Tokens& k, const Tokens& v, int64_t begin, int64_t end, const Tokens& dk, const Tokens& dv) {
-    by_block<T>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(k, first, count);
-      block.load_values(v, first, count);
-      block.columns_to_rows(c);
-      std::swap(block.column_rows, block.y_rows);
-      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
-        f.make(i0, i1, columns, block.rows.data(), features.data());
-        read_state(at, number, columns, c - 1);
-        pull_back(i0, i1, at, number, columns, block.y_rows.data());
-      });
-      block.store_columns(dv, first, count, c);
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+      load(k, first, count, columns);
+      read_state(columns, c - 1);
+      store_rows(block.column_rows.data(), B, dv, first, count);
+      block.load_value_rows(v, first, count);
+      pull_back(columns);
       block.store_gradient(drows.data() + B, dk, first, count);
     });
   }
 
  private:
-  void load(const Tokens& x, int64_t first, int64_t count) {
+  void load(const Tokens& x, int64_t first, int64_t count, int64_t columns) {
     block.load_units(x, first, count);
-    for (int64_t t = 0; t < B; ++t) block.rows[t] = t < count;
+    for (int64_t t = 0; t < columns; ++t) block.rows[t] = t < count;
+  }
+
+  void add_to_state(int64_t count, int64_t columns) {
+    const T *rows = block.rows.data();
+    if constexpr (NARROW) {
+      as_constant<MOST_COLUMNS>(c, [&](auto C) {
+        for (int64_t i = 0; i < f.count; i += 2) {
+          const auto [a, b] = f.factors[i];
+          const auto [x, y] = f.factors[i + 1];
+          const T* const factors[2][2] = {{rows + a * B, rows + b * B}, {rows + x * B, rows + y * B}};
+          sum_tile<C>(factors, block.column_rows.data(), B, columns, &state[i * c * W<T>]);
+        }
+      });
+    } else {
+      const int64_t wide = padded<T>(c);
+      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
+        f.make<B>(i0, i1, columns, rows, features.data());
+        product<true, B>(number, wide, count, features.data(), 1, block.column_tokens.data(), wide, &state[at * wide],
+                         wide);
+      });
+    }
+  }
+
+  void store_state(T* out) {
+    const int64_t wide = padded<T>(c), size = f.count * c;
+    if constexpr (NARROW) {
+      for (int64_t i = 0; i < size; i += W<T>) {  // sum of all places of a register
+        T sums[W<T> * W<T>];
+        transpose(&state[i * W<T>], W<T>, W<T>, W<T>, sums, W<T>);
+        for (int64_t j = 1; j < W<T>; ++j) at(sums) += at(sums + j * W<T>);
+        std::copy_n(sums, std::min<int64_t>(W<T>, size - i), out + i);
+      }
+    } else {
+      for (int64_t i = 0; i < f.count; ++i) std::copy_n(&state[i * wide], c, out + i * c);
+    }
+  }
+
+  // The first columns of what the tokens read.
+  void read_state(int64_t columns, int64_t width) {
+    const int64_t tiles = (width + MOST_COLUMNS - 1) / MOST_COLUMNS;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t first = width * tile / tiles;
+      as_constant<MOST_COLUMNS>(width * (tile + 1) / tiles - first, [&](auto C) {
+        by_registers(columns, [&](auto V, int64_t t) {
+          read_tile<V, C>(f, &block.rows[t], B, &read[first], c, &block.column_rows[first * B + t]);
+        });
+      });
+    }
+  }
+
+  // The gradient of rows from that of columns.
+  void pull_back(int64_t columns) {
+    const T* gradient = block.column_rows.data();
     std::fill(drows.begin(), drows.end(), T(0));
+    if constexpr (NARROW) {
+      as_constant<MOST_COLUMNS>(c, [&](auto C) {
+        by_registers(columns, [&](auto V, int64_t t) {
+          pull_tile<V, C>(f, &block.rows[t], B, read.data(), gradient + t, &drows[t]);
+        });
+      });
+    } else {
+      f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
+        product<false, 1>(number, columns, c, &pulled[at], f.count, gradient, B, features.data(), B);
+        f.add_gradient<B>(i0, i1, columns, features.data(), block.rows.data(), drows.data());
+      });
+    }
   }
 
-  void add_to_state(int64_t at, int64_t number, int64_t count) {
-    const int64_t C = padded<T>(c);
-    product<true, B>(number, C, count, features.data(), 1, block.column_tokens.data(), C, &state[at * C], C);
-  }
-
-  void store_state(T* out) const {
-    for (int64_t i = 0; i < f.count; ++i) std::copy_n(&state[i * padded<T>(c)], c, out + i * c);
-  }
-
-  void read_state(int64_t at, int64_t number, int64_t columns, int64_t width) {
-    T* out = block.column_rows.data();
-    const T* part = &read[at * width];
-    if (at == 0)
-      product<false, 1>(width, columns, number, part, width, features.data(), B, out, B);
-    else
-      product<true, 1>(width, columns, number, part, width, features.data(), B, out, B);
-  }
-
-  void pull_back(int64_t i0, int64_t i1, int64_t at, int64_t number, int64_t columns, const T* column_rows) {
-    product<false, 1>(number, columns, c, &pulled[at], f.count, column_rows, B, features.data(), B);
-    f.add_gradient(i0, i1, columns, features.data(), block.rows.data(), drows.data());
+  // use(number of registers, first token), two registers at a time
+  template <typename Use>
+  static void by_registers(int64_t columns, Use use) {
+    int64_t t = 0;
+    for (; t + 2 * W<T> <= columns; t += 2 * W<T>) use(std::integral_constant<int, 2>(), t);
+    if (t < columns) use(std::integral_constant<int, 1>(), t);
   }
 };
 

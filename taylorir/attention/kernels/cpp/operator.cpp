@@ -144,12 +144,14 @@ struct Call {
     });
   }
 
-  auto store_to(const Work& work, Block<T>& block) const {
+  template <int64_t B>
+  auto store_to(const Work& work, Block<T, B>& block) const {
     return [this, y = tokens_of(y, work, false), inverse = tokens_of(inverse, work, false), &block](
                int64_t first, int64_t count) { block.store_output(y, inverse, scale, first, count); };
   }
 
-  auto load_from(const Work& work, const Tensor& dy, Block<T>& block) const {
+  template <int64_t B>
+  auto load_from(const Work& work, const Tensor& dy, Block<T, B>& block) const {
     return [this, dy = tokens_of(dy, work, false), y = tokens_of(y, work, false),
             inverse = tokens_of(inverse, work, false), &block](int64_t first, int64_t count) {
       block.load_gradient(dy, y, inverse, scale, first, count);
@@ -166,23 +168,24 @@ struct Call {
             });
   }
 
-  void forward_efficient() const {
+  template <typename Form>
+  void forward_by() const {
     const Features f(q.size(3));
     const int64_t size = f.count * c;
-    const auto make = [&] { return Efficient<T>(f, c); };
+    const auto make = [&] { return Form(f, c); };
     T* state = states.data_ptr<T>();
     std::vector<T> partial(parts > 1 ? number * parts * size : 0);
-    by_work(parts, make, [&](Efficient<T>& form, const Work& work, int64_t g, int64_t part) {
+    by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {
       const Tokens keys = tokens_of(k, work, true);
       const auto [begin, end] = part_of<T>(keys.count, part, parts);
       form.forward_keys(keys, tokens_of(v, work, true), begin, end,
                         parts > 1 ? &partial[(g * parts + part) * size] : state + g * size);
     });
     if (parts > 1) add_parts(partial, state, size);
-    by_work(parts, make, [&](Efficient<T>& form, const Work& work, int64_t g, int64_t part) {
+    by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {
       const Tokens queries = tokens_of(q, work, false);
       const auto [begin, end] = part_of<T>(queries.count, part, parts);
-      form.weigh(state + g * size, tau_of(work), c, false);
+      form.weigh(state + g * size, tau_of(work), false);
       form.forward_queries(queries, begin, end, store_to(work, form.block));
     });
   }
@@ -196,25 +199,35 @@ struct Call {
             });
   }
 
+  void forward_efficient() const {
+    c <= MOST_COLUMNS ? forward_by<Efficient<T, true>>() : forward_by<Efficient<T, false>>();
+  }
+
   void backward_efficient(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv, T* dtau) const {
+    c <= MOST_COLUMNS ? backward_by<Efficient<T, true>>(dy, dq, dk, dv, dtau)
+                      : backward_by<Efficient<T, false>>(dy, dq, dk, dv, dtau);
+  }
+
+  template <typename Form>
+  void backward_by(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv, T* dtau) const {
     const Features f(q.size(3));
     const int64_t size = f.count * c;
-    const auto make = [&] { return Efficient<T>(f, c); };
+    const auto make = [&] { return Form(f, c); };
     const T* state = states.data_ptr<T>();
     std::vector<T> dstate(number * size), partial(parts > 1 ? number * parts * size : 0);
-    by_work(parts, make, [&](Efficient<T>& form, const Work& work, int64_t g, int64_t part) {
+    by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {
       const Tokens queries = tokens_of(q, work, false);
       const auto [begin, end] = part_of<T>(queries.count, part, parts);
-      form.weigh(state + g * size, tau_of(work), c, true);
+      form.weigh(state + g * size, tau_of(work), true);
       form.backward_queries(queries, begin, end, load_from(work, dy, form.block), tokens_of(dq, work, false),
                             parts > 1 ? &partial[(g * parts + part) * size] : &dstate[g * size]);
     });
     if (parts > 1) add_parts(partial, dstate.data(), size);
-    by_work(parts, make, [&](Efficient<T>& form, const Work& work, int64_t g, int64_t part) {
+    by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {
       const Tokens keys = tokens_of(k, work, true);
       const auto [begin, end] = part_of<T>(keys.count, part, parts);
       const T* from = &dstate[g * size];
-      form.weigh(from, tau_of(work), c - 1, true);
+      form.weigh(from, tau_of(work), true);
       form.backward_keys(keys, tokens_of(v, work, true), begin, end, tokens_of(dk, work, true),
                          tokens_of(dv, work, true));
       if (part == 0) {

@@ -7,10 +7,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace taylorir {
+
+#define TILE __attribute__((noinline))  // one copy of each size, which compiles quickly
 
 #if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64, TOKEN_VECTORS = 4, ACCUMULATORS = 24;
@@ -31,6 +35,33 @@ constexpr int W = VECTOR_BYTES / sizeof(T);
 template <typename T>
 constexpr int BLOCK = TOKEN_VECTORS * W<T>;
 
+// Memory whose first number begins a register: one that lies across two lines of the cache takes twice the time.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  static constexpr std::align_val_t LINE{64};
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), LINE)); }
+  void deallocate(T* from, size_t) { ::operator delete(from, LINE); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+template <typename T>
+using Numbers = std::vector<T, Aligned<T>>;
+
+// use(integral_constant of number) for a number from 1 to MOST that is known only now
+template <int MOST, typename Use>
+inline void as_constant(int64_t number, Use use) {
+  if constexpr (MOST > 0) {
+    if (number == MOST)
+      use(std::integral_constant<int, MOST>());
+    else
+      as_constant<MOST - 1>(number, use);
+  }
+}
+
 constexpr int MAX_ROWS = 12;  // of a tile of the product
 
 template <typename T>
@@ -40,7 +71,7 @@ inline const vec<T>& at(const T* x) { return *reinterpret_cast<const vec<T>*>(x)
 
 // out[m, :] = sum_k a[m, k] x[k, :] for M rows and V registers of columns, or with ADD that more.
 template <bool ADD, int64_t ROW, int V, int M, typename T>
-inline void product_tile(int64_t K, const T* a, int64_t a_step, const T* x, int64_t x_step, T* out, int64_t out_step) {
+TILE void product_tile(int64_t K, const T* a, int64_t a_step, const T* x, int64_t x_step, T* out, int64_t out_step) {
   vec<T> sum[M][V];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
@@ -60,45 +91,27 @@ inline void product_tile(int64_t K, const T* a, int64_t a_step, const T* x, int6
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       vec<T>& to = at(out + m * out_step + v * W<T>);
-      to = ADD ? to + sum[m][v] : sum[m][v];  // sums of sums err less than one long sum
+      to = ADD ? to + sum[m][v] : sum[m][v];
     }
 }
 
-template <bool ADD, int64_t ROW, int V, int M, typename T>
-inline void product_rows(int rows, int64_t K, const T* a, int64_t a_step, const T* x, int64_t x_step, T* out,
-                         int64_t out_step) {
-  if constexpr (M > 0) {
-    if (rows == M)
-      product_tile<ADD, ROW, V, M>(K, a, a_step, x, x_step, out, out_step);
-    else
-      product_rows<ADD, ROW, V, M - 1>(rows, K, a, a_step, x, x_step, out, out_step);
-  }
-}
-
-template <bool ADD, int64_t ROW, int V, typename T>
-inline void product_columns(int64_t M, int vectors, int64_t K, const T* a, int64_t a_step, const T* x, int64_t x_step,
-                            T* out, int64_t out_step) {
-  if constexpr (V > 0) {
-    if (vectors < V) return product_columns<ADD, ROW, V - 1>(M, vectors, K, a, a_step, x, x_step, out, out_step);
-    constexpr int MOST = std::min(MAX_ROWS, ACCUMULATORS / V);
-    const int64_t tiles = (M + MOST - 1) / MOST;  // of nearly equal size, so that none has too few sums to wait for
-    for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t m = M * t / tiles;
-      product_rows<ADD, ROW, V, MOST>(M * (t + 1) / tiles - m, K, a + m * ROW, a_step, x, x_step, out + m * out_step,
-                                    out_step);
-    }
-  }
-}
-
-// out[M, columns] = a[M, K] x[K, columns], or with ADD that more; columns are a multiple of W. The rows of a lie ROW apart (1: a is stored
-// transposed), its columns a_step; out and x have rows of out_step and x_step numbers.
+// out[M, columns] = a[M, K] x[K, columns], or with ADD that more; columns are a multiple of W. The rows of a lie ROW
+// apart (1: a is stored transposed), its columns a_step; out and x have rows of out_step and x_step numbers.
 template <bool ADD, int64_t ROW, typename T>
 inline void product(int64_t M, int64_t columns, int64_t K, const T* a, int64_t a_step, const T* x, int64_t x_step,
-                        T* out, int64_t out_step) {
-  for (int64_t first = 0; first < columns; first += TOKEN_VECTORS * W<T>) {
-    const int vectors = std::min<int64_t>((columns - first) / W<T>, TOKEN_VECTORS);
-    product_columns<ADD, ROW, TOKEN_VECTORS>(M, vectors, K, a, a_step, x + first, x_step, out + first, out_step);
-  }
+                    T* out, int64_t out_step) {
+  for (int64_t first = 0; first < columns; first += TOKEN_VECTORS * W<T>)
+    as_constant<TOKEN_VECTORS>(std::min<int64_t>((columns - first) / W<T>, TOKEN_VECTORS), [&](auto V) {
+      constexpr int MOST = std::min(MAX_ROWS, ACCUMULATORS / V);
+      const int64_t tiles = (M + MOST - 1) / MOST;  // of nearly equal size, so that none has too few sums to wait for
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t m = M * t / tiles;
+        as_constant<MOST>(M * (t + 1) / tiles - m, [&](auto rows) {
+          product_tile<ADD, ROW, V, rows>(K, a + m * ROW, a_step, x + first, x_step, out + m * out_step + first,
+                                          out_step);
+        });
+      }
+    });
 }
 
 template <typename T>

@@ -23,6 +23,7 @@ from taylorir.attention.kernels.forms import DIRECT, Labels, backend_of, cheaper
 from taylorir.attention.kernels.torch_operator import (
     attend,
     attend_by_definition,
+    attend_for_values,
     attend_in_graph,
     attend_small,
     is_traced,
@@ -124,6 +125,10 @@ def _attend(
     backend: str,
 ) -> Tensor:
     """Find what is to run, and run it."""
+    if backend in ("auto", "cpp") and regions is None:
+        y = attend_for_values(q, k, v, temperature, scale_output, crossover, backend)
+        if y is not None:
+            return y
     q, k, v = check_qkv(q, k, v)
     labels = check_regions(regions, q, k)
     chosen = _serving(backend, q, k, v, labels, crossover)

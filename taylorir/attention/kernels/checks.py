@@ -95,7 +95,9 @@ def check_temperature(temperature: float | Tensor, q: Tensor, dtype: torch.dtype
         if temperature.device != q.device and temperature.ndim:
             raise ValueError(f"temperature is on {temperature.device}, expected {q.device}, the device of q")
         return temperature.to(device=q.device, dtype=dtype).expand(heads)
-    if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool):
+    if type(temperature) is not float and (
+        not isinstance(temperature, numbers.Real) or isinstance(temperature, bool)
+    ):
         raise TypeError(f"temperature must be a float or a tensor [H], got {type(temperature).__name__}")
     return torch.full((heads,), float(temperature), dtype=dtype, device=q.device)
 

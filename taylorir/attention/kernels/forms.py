@@ -94,7 +94,7 @@ def backend_of(backend: str, q: Tensor) -> str:
     Raises:
         ValueError: "cpp" where it cannot be built, or another name.
     """
-    if backend == "auto" and not (q.device.type != "cpu" or torch._C._len_torch_dispatch_stack()):
+    if backend == "auto" and q.is_cpu and not torch._C._len_torch_dispatch_stack():
         backend = os.environ.get("TAYLORIR_BACKEND", "cpp or torch")
     if backend in ("auto", "torch") or current_execution() is not None or q.numel() == 0:
         return "torch"  # who counts operators is to see PyTorch's

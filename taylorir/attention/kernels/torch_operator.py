@@ -23,7 +23,14 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from taylorir.attention.kernels import direct
 from taylorir.attention.kernels.checks import without_autocast
-from taylorir.attention.kernels.forms import DIRECT, Form, Labels, backend_of, cheaper_form
+from taylorir.attention.kernels.forms import (
+    DIRECT,
+    Form,
+    Labels,
+    backend_of,
+    cheaper_form,
+    measured_crossover,
+)
 from taylorir.attention.kernels.segments import (
     Execution,
     current_execution,
@@ -41,6 +48,41 @@ def attend(
     execution = current_execution() or Execution()
     segments = form.arrange(q, k, labels, execution)
     return _Attention.apply(q, k, v, tau, form, segments, scale_output, execution)
+
+
+def attend_for_values(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: float | Tensor,
+    scale_output: bool,
+    crossover: float | None,
+    backend: str,
+) -> Tensor | None:
+    """Attention in one call of the C++ kernels, which look at the arguments themselves; None if it is not for
+    them: q, k and v of different shapes, a derivative, a trace or a transform, autocast, another backend.
+
+    All else takes a dozen steps in Python, which cost as much as the attention of a small window.
+    """
+    given = type(temperature) is not float
+    if type(q) is not Tensor or type(k) is not Tensor or type(v) is not Tensor:
+        return None
+    if not (q.is_cpu and k.is_cpu and v.is_cpu):
+        return None
+    if given and not (isinstance(temperature, Tensor) and temperature.is_cpu):
+        return None
+    if torch.is_grad_enabled() and (
+        q.requires_grad or k.requires_grad or v.requires_grad or (given and temperature.requires_grad)
+    ):
+        return None
+    if torch.compiler.is_compiling() or is_transformed() or torch.is_autocast_enabled("cpu"):
+        return None
+    if torch._C._len_torch_dispatch_stack() or backend_of(backend, q) != "cpp":
+        return None
+    if crossover is None:
+        crossover = measured_crossover(q.shape[-1])
+    temperature, factor = (temperature, 1.0) if given else (None, temperature)
+    return torch.ops.taylorir_cpp.attend.default(q, k, v, temperature, factor, scale_output, crossover)
 
 
 class _Attention(torch.autograd.Function):

@@ -286,9 +286,33 @@ Tensor backward(const Tensor& dy, const Tensor& q, const Tensor& k, const Tensor
   return dtau;
 }
 
+// y for q, k and v [.., H, N, d] of one shape, where no derivative is asked for; undefined if this does not serve them.
+// The temperature is a tensor [H] or, without one, the same number for all heads.
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& temperature,
+              double factor, bool scale_output, double crossover) {
+  const at::ScalarType type = q.scalar_type();
+  const bool served = type == at::kDouble || type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
+  if (!served || q.dim() < 3 || q.numel() == 0) return {};
+  for (const Tensor& x : {q, k, v})
+    if (x.layout() != at::kStrided || x.scalar_type() != type || !x.sizes().equals(q.sizes())) return {};
+  const int64_t heads = q.size(-3), tokens = q.size(-2);
+  const auto options = q.options().dtype(type == at::kDouble ? at::kDouble : at::kFloat);
+  if (temperature && (temperature->dtype() != options.dtype() || !temperature->sizes().equals(heads))) return {};
+  const Tensor tau = temperature ? *temperature : at::full({heads}, factor, options);
+  const auto windows = [&](const Tensor& x) { return x.dim() == 3 ? x.unsqueeze(0) : x.flatten(0, x.dim() - 4); };
+  const Tensor queries = windows(q), values = windows(v), y = at::empty_like(values);
+  const Tensor inverse = at::empty({y.size(0), heads, tokens, 1}, options);
+  const double scale = scale_output ? std::sqrt(double(tokens) / q.size(-1)) : 1;
+  forward(queries, windows(k), values, tau, {}, {}, scale, tokens >= crossover, y, inverse);
+  return y.view(q.sizes());
+}
+
 }  // namespace
 
 TORCH_LIBRARY(taylorir_cpp, m) {
+  m.def(
+      "attend(Tensor q, Tensor k, Tensor v, Tensor? temperature, float factor, bool scale_output, float crossover) "
+      "-> Tensor");
   m.def(
       "forward(Tensor q, Tensor k, Tensor v, Tensor tau, Tensor? query_labels, Tensor? key_labels, float scale, "
       "bool efficient, Tensor(a!) y, Tensor(b!) inverse) -> Tensor");
@@ -299,6 +323,7 @@ TORCH_LIBRARY(taylorir_cpp, m) {
 }
 
 TORCH_LIBRARY_IMPL(taylorir_cpp, CPU, m) {
+  m.impl("attend", attend);
   m.impl("forward", forward);
   m.impl("backward", backward);
 }

@@ -6,6 +6,7 @@ from .budgets import (
     stages_with_rows as stages_with_rows,
 )
 from .differences import (
+    below_floor as below_floor,
     beside_published as beside_published,
     compare as compare,
     floor_of as floor_of,

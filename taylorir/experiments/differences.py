@@ -111,6 +111,21 @@ def floor_of(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.run.isin(FLOOR)]
 
 
+def below_floor(rows: pd.DataFrame, floor: pd.DataFrame, metric: str = END_POINT) -> list[str]:
+    """The runs that are not above the floor, on average over the images that both were measured on.
+
+    Args:
+        rows: see the top of the module.
+        floor: rows of the floor, see :func:`floor_of`; its runs are averaged.
+        metric: psnr_y or ssim_y.
+    """
+    keys = ["set", "image", "upscale"]
+    others = rows[~rows["run"].isin(floor["run"])]
+    beside = others.merge(floor.groupby(keys)[metric].mean().rename("floor"), on=keys)
+    means = beside.groupby("run", sort=False)[[metric, "floor"]].mean()
+    return means.index[means[metric] <= means["floor"]].tolist()
+
+
 def compare(
     rows: pd.DataFrame,
     comparisons: Sequence[Comparison] = COMPARISONS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy import stats
 from taylorir.report.evidence import estimate, judge
 from taylorir.report.tables import subplots
 
+BARRED = "below the floor: not judged"
 _COLORS = {"softmax": "#0072B2", "taylor": "#D55E00"}
 
 
@@ -74,6 +75,8 @@ def paired_differences(
     rows: pd.DataFrame,
     questions: Sequence[tuple[str, Sequence[str], Sequence[str]]],
     column: str = "diffusion_index",
+    *,
+    below: Collection[str] = (),
 ) -> pd.DataFrame:
     """Differences on equal patches, judged over trainings and patches.
 
@@ -82,11 +85,14 @@ def paired_differences(
         questions: the question, networks (one a seed of the training), and as many that are taken off. Pairs
             without rows are left out.
         column: what to compare: diffusion_index or field_width.
+        below: networks that are no better than the same network without a transformer: what such a network
+            looks at says nothing about its attention, so no question about it is judged.
 
     Returns:
         Columns question, first, second, images (patches, one an image), seeds, planned, those of
-        :class:`taylorir.report.Estimate`, larger (share of patches where first is), p_holm
-        (corrected over the questions) and verdict: more, less, or see :func:`taylorir.report.judge`.
+        :class:`taylorir.report.Estimate`, larger (share of patches where first is), barred (why it is not
+        judged, or nothing), p_holm (corrected over the questions) and verdict: more, less, or see
+        :func:`taylorir.report.judge`.
     """
     place = ["image", "crop_top", "crop_left", "lr_size", "patch_size", "fold", "rule", "seed"]
     wide = rows.pivot_table(index=place, columns="network", values=column)
@@ -106,6 +112,7 @@ def paired_differences(
                     "planned": len(first),
                     **estimate(gains.to_numpy())._asdict(),
                     "larger": float((gains.mean(axis=1) > 0).mean()),
+                    "barred": BARRED if any({*pair} & {*below} for pair in pairs) else "",
                 }
             )
     return judge(pd.DataFrame(found), more="more", less="less") if found else pd.DataFrame()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import textwrap
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from taylorir.report.tables import legend_below
+
+#: Characters of a label beside an axis, above which it is broken into lines.
+WIDEST_LABEL = 28
 #: Metadata of an output that only those see who run a notebook by hand; the book is built without it.
 BY_HAND = "taylorir_by_hand"
 
@@ -36,8 +41,10 @@ def glue_values(**values: Any) -> None:
     display({"text/plain": "\n".join(lines)}, raw=True, metadata={BY_HAND: True})
 
 
-def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 3.6)) -> None:
+def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 4.0)) -> None:
     """Glue a figure by name, for the box at the head of a chapter; the cell does not show it.
+
+    The box is narrow: legends go below the axes, and what is wider than the figure is broken, not made small.
 
     Args:
         name: by which the box takes it.
@@ -47,6 +54,11 @@ def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 
     from myst_nb import glue
 
     figure.set_size_inches(size)
+    for axes in figure.axes:
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        if max(map(len, labels), default=0) > WIDEST_LABEL:
+            axes.set_yticks(axes.get_yticks(), [textwrap.fill(label, WIDEST_LABEL) for label in labels])
+    legend_below(figure)
     glue(name, figure, display=False)
 
 

@@ -261,6 +261,29 @@ def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float] | 
     return figure, figure.subplots(rows, columns, **options)
 
 
+def legend_below(figure: Figure) -> None:
+    """Put the legend of a figure below it, where it hides no data, in as many columns as the width takes.
+
+    The legends of single axes become one. A figure without any stays as it is.
+    """
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    entries = {}
+    for legend in legends:
+        drawn = (text.get_text() for text in legend.get_texts())
+        entries = dict(zip(drawn, legend.legend_handles, strict=True)) | entries
+        legend.remove()
+    for axes in figure.axes:  # what a legend drew of an error bar is half of it
+        handles = zip(*axes.get_legend_handles_labels(), strict=True)
+        entries |= {label: handle for handle, label in handles if label in entries}
+    for columns in range(len(entries), 0, -1):
+        place = {"loc": "outside lower center", "ncols": columns, "fontsize": 9}
+        legend = figure.legend(entries.values(), entries, **place)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+
+
 def plot_methods(
     rows: pd.DataFrame,
     x: str,

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from taylorir.experiments.differences import (
+    below_floor,
     beside_published,
     compare,
     floor_of,
@@ -108,6 +109,18 @@ def test_networks_below_the_floor_are_not_judged():
     both = pd.concat([rows, floor[floor.upscale == 2]])
     assert list(compare(both, [transformer], floor=floor).barred) == [""]  # the floor need not surpass itself
     assert list(floor_of(rows_of({"linear_mini_x2_s1": [1.0], "a": [2.0]})).psnr_y) == [1.0]
+
+
+def test_runs_below_the_floor_are_named():
+    values = {"floor0": (30.0, 20.0), "floor1": (31.0, 21.0), "over": (31.0, 20.1), "equal": (30.5, 20.5)}
+    rows = pd.DataFrame(
+        {"run": run, "set": "S", "image": image, "upscale": 2, "psnr_y": value}
+        for run, psnrs in values.items()
+        for image, value in zip("xy", psnrs, strict=True)
+    )
+    apart = rows[rows.run == "over"].assign(run="other scale", upscale=4, psnr_y=0.0)
+    floor = rows[rows.run.isin(["floor0", "floor1"])]  # 30.5 and 20.5 on average
+    assert below_floor(pd.concat([rows, apart]), floor) == ["equal"]
 
 
 def test_a_comparison_with_a_floor_of_its_own_is_held_to_that():

@@ -76,6 +76,18 @@ def test_paired_differences_by_hand():
     assert paired_differences(some, questions, "field_width").difference.tolist() == [1.5]
 
 
+def test_a_network_below_the_floor_is_shown_and_not_judged():
+    several = pd.concat([rows(), rows().replace({"network": {"taylor": "taylor_s1"}})])
+    pairs = ["untrained_softmax_w8"] * 2
+    question = [("seeds", ["taylor", "taylor_s1"], pairs)]
+    free, barred = (
+        paired_differences(several.drop_duplicates(), question, below=below) for below in ((), ("taylor_s1",))
+    )
+    assert free.difference.tolist() == barred.difference.tolist() == pytest.approx([3.5 / 3])
+    assert (free.barred[0], barred.barred[0]) == ("", "below the floor: not judged")
+    assert barred.verdict.tolist() == ["below the floor: not judged"] != free.verdict.tolist()
+
+
 def test_trainings_count_as_patches_do():
     again = rows().replace({"network": {"taylor": "taylor_s1"}}).query("network == 'taylor_s1'")
     both = pd.concat([rows(), again.assign(diffusion_index=again.diffusion_index + 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -37,4 +38,24 @@ def test_a_figure_is_glued_at_the_size_of_the_box_and_not_shown(monkeypatch):
     figure = Figure()
     report.glue_figure("drawn", figure)
     assert glued == [("drawn", figure, False)]
-    assert figure.get_size_inches().tolist() == [4.8, 3.6]
+    assert figure.get_size_inches().tolist() == [4.8, 4.0]
+
+
+def test_a_figure_of_the_box_is_as_wide_as_the_box_whatever_its_legend_and_labels(monkeypatch):
+    monkeypatch.setattr("myst_nb.glue", lambda *given, display: None)
+    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
+        figure = Figure()
+        left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        for name in ("softmax", "TaylorShift, efficient, as its authors published it", "a third form of it"):
+            axes.plot([0, 1], label=name)
+    left.set_yticks([0, 1], ["TaylorSwinIR, window 48, over SwinIR, window 8", "short"])
+    right.legend()
+    report.glue_figure("drawn", figure)
+    (legend,) = figure.legends
+    assert left.get_legend() is None and right.get_legend() is None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[0] == "softmax" and len(names) == 3
+    assert figure.get_tightbbox().width <= 4.8 + 1e-6
+    assert left.get_yticklabels()[0].get_text() == "TaylorSwinIR, window 48,\nover SwinIR, window 8"
+    assert legend.get_window_extent().y1 < left.get_window_extent().y0

@@ -1,0 +1,106 @@
+"""What a line must not break: a number and its unit, a size, a formula and the full stop after it.
+
+A name in a table may break after a dot, a slash or a dash below instead, and nowhere else. A figure that
+is wide says so (``wide``, ``wider``): a narrow screen scrolls it instead of making its letters unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from PIL import Image
+from sphinx.application import Sphinx
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+UNITS = r"(?:%|dB|GiB|KiB|MiB|ms)"
+JOINTS = re.compile(rf"(?<=\d) ([×x]) (?=\d|$)|(?<=\d) (?={UNITS}(?:\W|$))")
+JOINTS_AFTER_NUMBER = re.compile(rf"^ ([×x]) (?=\d|$)|^ (?={UNITS}(?:\W|$))")
+NUMBER = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?%?")
+CLOSING = re.compile(r"[.,;:!?)\]]+")
+VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.math_block)
+CODE_IN_TABLE = re.compile(r"<table.*?</table>", re.DOTALL), re.compile(r'<span class="pre">([^<]*)</span>')
+BREAKS = re.compile(r"(?<=[\w)\]])([./_])(?=\w)")
+SVG_WIDTH = re.compile(r'<svg[^>]*? width="([\d.]+)pt"')
+PIXELS_PER_INCH = 160
+"""Of the pictures, see ``taylorir.report.tables``."""
+WIDE = {7.6: "wide", 10.5: "wider"}
+"""From how many inches on."""
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("doctree-resolved", _keep_together)
+    app.connect("doctree-resolved", _mark_wide_figures)
+    app.connect("html-page-context", _let_names_break)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def joined(text: str, *, after_number: bool = False) -> str:
+    """The text with no-break spaces around the sign of a size, and before a unit.
+
+    Args:
+        text: of one node.
+        after_number: the node before it is a number, so that a sign or a unit may begin the text.
+    """
+
+    def join(found: re.Match[str]) -> str:
+        return found[0].replace(" ", NO_BREAK)
+
+    text = JOINTS_AFTER_NUMBER.sub(join, text) if after_number else text
+    return JOINTS.sub(join, text)
+
+
+def _keep_together(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    for parent in list(doctree.findall(nodes.TextElement)):
+        if isinstance(parent, VERBATIM):
+            continue
+        before: nodes.Node | None = None
+        children: list[nodes.Node] = []
+        for child in parent.children:
+            if isinstance(child, nodes.Text):
+                text = joined(child.astext(), after_number=_is_number(before))
+                if isinstance(before, nodes.math) and (stop := CLOSING.match(text)):
+                    children[-1] = nodes.inline("", "", before, nodes.Text(stop[0]), classes=["unbroken"])
+                    text = text[stop.end() :]
+                child = nodes.Text(text)
+            elif _is_number(child):
+                child["classes"].append("unbroken")
+            children.append(child)
+            before = child
+        parent.children = []
+        parent.extend(children)
+
+
+def _is_number(node: nodes.Node | None) -> bool:
+    glued = isinstance(node, nodes.inline) and "pasted-text" in node["classes"]
+    return glued and NUMBER.fullmatch(node.astext()) is not None
+
+
+def inches(path: Path) -> float:
+    """How wide a figure was made; 0 for what does not say so."""
+    if path.suffix == ".svg":
+        found = SVG_WIDTH.search(path.read_text(encoding="utf-8")[:2000])
+        return float(found[1]) / 72 if found else 0.0
+    if path.suffix == ".png":
+        with Image.open(path) as picture:
+            return picture.width / PIXELS_PER_INCH
+    return 0.0
+
+
+def _mark_wide_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    for image in doctree.findall(nodes.image):
+        path = Path(app.srcdir, image["uri"])
+        width = inches(path) if path.is_file() else 0.0
+        image["classes"] += [name for least, name in WIDE.items() if width >= least][-1:]
+
+
+def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    table, code = CODE_IN_TABLE
+
+    def broken(found: re.Match[str]) -> str:
+        return '<span class="pre">' + BREAKS.sub(r"\1<wbr>", found[1]) + "</span>"
+
+    if "body" in context:
+        context["body"] = table.sub(lambda found: code.sub(broken, found[0]), context["body"])

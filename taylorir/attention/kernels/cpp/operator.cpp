@@ -1,7 +1,7 @@
 // taylorir_cpp::forward and ::backward: TaylorShift attention on a CPU, as PyTorch calls it.
 //
-//   q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; tau [H]; labels of queries [B, N] and keys [B, M], int64, or none:
-//   tokens attend within equal labels only. y and its gradient are [B, H, N, d_v]; sums, y, 1 / b [B, H, N, 1] and the
+//   q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; tau [H]; labels of queries [B, N] and keys [B, M], int64, or
+//   none: tokens attend within equal labels only. y and its gradient are [B, H, N, d_v]; sums, y, 1 / b [B, H, N, 1] and the
 //   states have the dtype of tau: float64 for float64, else float32.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -258,7 +258,8 @@ Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& 
   const Tensor out = dense(y);
   by_dtype(tau, [&](auto t) {
     using T = decltype(t);
-    const Call<T> call{plan, dense(q), dense(k), dense(v), tau.contiguous(), static_cast<T>(scale), out, inverse, states};
+    const Call<T> call{plan, dense(q), dense(k), dense(v), tau.contiguous(), static_cast<T>(scale), out,
+                       inverse, states};
     efficient ? call.forward_efficient() : call.forward_direct();
   });
   if (!out.is_same(y)) y.copy_(out);

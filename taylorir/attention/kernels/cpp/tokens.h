@@ -60,14 +60,11 @@ inline void by_block(int64_t begin, int64_t end, Use use) {
 // The first numbers from an address in a register, zeros behind them; as many as there are, or all that it holds.
 template <typename T, typename S>
 inline vec<T> load_part(const S* from, int64_t number) {
-  if constexpr (std::is_same_v<S, T>) {
-    if (number >= W<T>) return at(from);
 #if defined(__AVX512F__)
-    const unsigned mask = (1u << number) - 1;
-    if constexpr (sizeof(T) == 4) return (vec<T>)_mm512_maskz_loadu_ps(mask, from);
-    if constexpr (sizeof(T) == 8) return (vec<T>)_mm512_maskz_loadu_pd(mask, from);
+  const unsigned mask = number < W<T> ? (1u << number) - 1 : ~0u;
+  if constexpr (std::is_same_v<S, T> && sizeof(T) == 4) return (vec<T>)_mm512_maskz_loadu_ps(mask, from);
+  if constexpr (std::is_same_v<S, T> && sizeof(T) == 8) return (vec<T>)_mm512_maskz_loadu_pd(mask, from);
 #endif
-  }
   T numbers[W<T>] = {};
   for (int64_t i = 0; i < std::min<int64_t>(number, W<T>); ++i) numbers[i] = static_cast<T>(from[i]);
   return at(numbers);
@@ -75,17 +72,11 @@ inline vec<T> load_part(const S* from, int64_t number) {
 
 template <typename T, typename S>
 inline void store_part(vec<T> x, S* to, int64_t number) {
-  if constexpr (std::is_same_v<S, T>) {
-    if (number >= W<T>) {
-      at(to) = x;
-      return;
-    }
 #if defined(__AVX512F__)
-    const unsigned mask = (1u << number) - 1;
-    if constexpr (sizeof(T) == 4) return _mm512_mask_storeu_ps(to, mask, (__m512)x);
-    if constexpr (sizeof(T) == 8) return _mm512_mask_storeu_pd(to, mask, (__m512d)x);
+  const unsigned mask = number < W<T> ? (1u << number) - 1 : ~0u;
+  if constexpr (std::is_same_v<S, T> && sizeof(T) == 4) return _mm512_mask_storeu_ps(to, mask, (__m512)x);
+  if constexpr (std::is_same_v<S, T> && sizeof(T) == 8) return _mm512_mask_storeu_pd(to, mask, (__m512d)x);
 #endif
-  }
   T numbers[W<T>];
   at(numbers) = x;
   for (int64_t i = 0; i < std::min<int64_t>(number, W<T>); ++i) to[i] = static_cast<S>(numbers[i]);
@@ -112,33 +103,47 @@ inline void store_tokens(const T* from, int64_t step, const Tokens& x, int64_t f
   });
 }
 
+// use(addresses of W tokens, how many of them there are, the first one's number) for all tokens
+template <typename T, typename S, typename Use>
+inline void by_register(const Tokens& x, int64_t first, int64_t count, Use use) {
+  for (int64_t t = 0; t < count; t += W<T>) {
+    const int64_t tokens = std::min<int64_t>(count - t, W<T>);
+    S* places[W<T>];
+    for (int64_t u = 0; u < W<T>; ++u) places[u] = x.at<S>(first + t + std::min(u, tokens - 1));
+    use(places, tokens, t);
+  }
+}
+
 template <typename T, typename S>
 TILE void load_rows(const Tokens& x, int64_t first, int64_t count, T* rows, int64_t B) {
-  for (int64_t t = 0; t < count; t += W<T>)
+  by_register<T, const S>(x, first, count, [&](const S* const* from, int64_t tokens, int64_t t) {
     for (int64_t i = 0; i < x.width; i += W<T>) {
+      const int64_t width = std::min<int64_t>(x.width - i, W<T>);
       vec<T> tile[W<T>];
 #pragma GCC unroll 16
-      for (int64_t u = 0; u < W<T>; ++u)
-        tile[u] = t + u < count ? load_part<T>(x.at<S>(first + t + u) + i, x.width - i) : vec<T>{};
+      for (int64_t u = 0; u < W<T>; ++u) tile[u] = load_part<T>(from[u] + i, u < tokens ? width : 0);
       exchange_all<1, T>(tile);
 #pragma GCC unroll 16
       for (int64_t u = 0; u < W<T>; ++u)
-        if (i + u < x.width) at(rows + (i + u) * B + t) = tile[u];
+        if (u < width) at(rows + (i + u) * B + t) = tile[u];
     }
+  });
 }
 
 template <typename T, typename S>
 TILE void store_rows(const T* rows, int64_t B, const Tokens& x, int64_t first, int64_t count) {
-  for (int64_t t = 0; t < count; t += W<T>)
+  by_register<T, S>(x, first, count, [&](S* const* to, int64_t tokens, int64_t t) {
     for (int64_t i = 0; i < x.width; i += W<T>) {
+      const int64_t width = std::min<int64_t>(x.width - i, W<T>);
       vec<T> tile[W<T>];
 #pragma GCC unroll 16
-      for (int64_t u = 0; u < W<T>; ++u) tile[u] = i + u < x.width ? at(rows + (i + u) * B + t) : vec<T>{};
+      for (int64_t u = 0; u < W<T>; ++u) tile[u] = at(rows + (i + std::min(u, width - 1)) * B + t);
       exchange_all<1, T>(tile);
 #pragma GCC unroll 16
       for (int64_t u = 0; u < W<T>; ++u)
-        if (t + u < count) store_part<T>(tile[u], x.at<S>(first + t + u) + i, x.width - i);
+        if (u < tokens) store_part<T>(tile[u], to[u] + i, width);
     }
+  });
 }
 
 // Tokens by row, B numbers from one to the next; behind the last token zeros, as far as a register holds them.
@@ -218,7 +223,8 @@ struct Block {
   }
 
   // The gradients of a and b, by row; inverse is 1 / b.
-  void load_gradient(const Tokens& dy, const Tokens& y, const Tokens& inverse_b, T scale, int64_t first, int64_t count) {
+  void load_gradient(const Tokens& dy, const Tokens& y, const Tokens& inverse_b, T scale, int64_t first,
+                     int64_t count) {
     load_rows(y, first, count, y_rows.data(), B);
     load_rows(dy, first, count, column_rows.data(), B);
     T factor[B];

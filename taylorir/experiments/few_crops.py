@@ -1,8 +1,9 @@
-"""What networks of several patch sizes make of few crops: do they not fit, or not carry over?
+"""What networks of several patch sizes make of few crops: can they not fit, not carry over, or not yet?
 
 A network with tokens of p x p pixels ends at the level of a linear filter when it trains on a stream of fresh
-crops. Here each trains on the same few crops again and again. Where it fits these, it could express what is
-asked; where images that it never saw gain nothing from it, it has learnt those crops by heart.
+crops. Here each trains on the same few crops again and again. Where it fits these, it can express what is
+asked; where images that it never saw gain nothing from it, it has learnt those crops by heart; where it does
+not even fit the crops, it learns too slowly.
 
 ``python -m taylorir.experiments.few_crops --out data/results/few_crops.csv``
 """

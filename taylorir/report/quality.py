@@ -138,3 +138,34 @@ def plot_image_gains(gains: pd.DataFrame) -> Figure:
         axes.set(title=f"{name} ({len(values)})", xticks=[], xlabel="images, sorted")
     panels[0].set_ylabel("gain over SwinIR, dB")
     return figure
+
+
+def plot_few_crops(gains: pd.DataFrame) -> Figure:
+    """What training on few crops gains over a network without a transformer: on these, and on unseen images.
+
+    Args:
+        gains: columns crops, patch_size, fitted and unseen (dB over the network without a transformer).
+    """
+    figure = Figure(figsize=(7.2, 3.2))
+    panels = figure.subplots(1, 2)
+    sides, counts = sorted(set(gains.patch_size)), sorted(set(gains.crops))
+    colours = dict(zip(sides, ("#D55E00", "#009E73", "#0072B2", "#CC79A7"), strict=False))
+    markers = dict(zip(sides, "osD^", strict=False))
+    titles = {"fitted": "on the crops it trained on", "unseen": "on images that it never saw"}
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        axes.axhline(0, color="#888888", linewidth=1)
+        for side in sides:
+            points = gains[gains.patch_size == side]
+            means = points.groupby("crops")[column].mean()
+            axes.plot(
+                means.index, means, color=colours[side], marker=markers[side], label=f"{side} × {side} pixels"
+            )
+            axes.plot(
+                points.crops, points[column], linestyle="none", marker=".", color=colours[side], markersize=4
+            )  # fmt: skip
+        axes.set(xscale="log", title=title, xlabel="crops to train on")
+        axes.set_xticks(counts, [f"{count}" for count in counts])
+        axes.minorticks_off()
+    panels[0].set_ylabel("PSNR-Y over no transformer, dB")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure

@@ -16,9 +16,9 @@ def centre_keys(
 ) -> Tensor:
     """k less its mean over the keys that a query meets, in time linear in M (:eq:`eq-centred-keys`).
 
-    Softmax is blind to it: q . (k_j - m) is q . k_j less the same number for every j. TaylorShift divides by
-    the norm afterwards, and so is not: what all keys share fills most of the cosine, and the weights are then
-    nearly equal. Without it the cosines of a query are about zero and use the range that the temperature
+    Softmax is blind to it: q . (k_j - mean) is q . k_j less the same number for every j. TaylorShift divides
+    by the norm afterwards, and so is not: what all keys share fills most of the cosine, and the weights are
+    then nearly equal. Without it the cosines of a query are about zero and use the range that the temperature
     gives. The name of the switch is ``centre_keys``, in a network's configuration and wherever networks are
     converted.
 

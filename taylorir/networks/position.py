@@ -96,19 +96,19 @@ class LePE(nn.Module):
 
 
 class RIB(nn.Module):
-    """A learned position bias of low rank: c a(p_i) . b(p_j), a and b of R numbers, length 1 (:eq:`eq-rib`).
+    """A learned position bias of low rank: lambda mu_i . nu_j, both of R numbers and length 1 (:eq:`eq-rib`).
 
-    a and b are functions of a token's place in its rectangle: one hidden layer, which they share, over
+    mu and nu are functions of a token's site in its rectangle: one hidden layer, which they share, over
     coordinates with their sines and cosines, then a linear map for each head. So the bias is a product of
     vectors, which are joined to q and k as further channels: no N x N table is formed, and a kernel that
-    takes no bias serves. As a and b have length 1 the bias is at most c, and all joined vectors of a head
-    have one length, so that TaylorShift's own normalisation leaves their product what it is.
+    takes no bias serves. As mu and nu have length 1 the bias is at most lambda, and all joined vectors of a
+    head have one length, so that TaylorShift's own normalisation leaves their product what it is.
 
     Args:
-        num_heads: each has a, b and c (``strength``, at first ``STRENGTH``) of its own.
+        num_heads: each has mu, nu and lambda (``strength``, at first ``STRENGTH``) of its own.
         head_dim: d; R is chosen so that d + R is a multiple of 8, as kernels want it.
 
-    Source: the idea of arXiv 2603.06738 (RIB), whose a and b have no fixed length.
+    Source: the idea of arXiv 2603.06738 (RIB), whose factors have no fixed length.
     """
 
     HIDDEN = 32

@@ -75,6 +75,11 @@ def test_special_words_lead_to_where_they_are_explained(path):
     assert {entry for word, entry in EXPLAINED.items() if re.search(word, said)} - led == set()
 
 
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_chapters_are_called_by_their_names(path):  # a reader sees other numbers than those of the files
+    assert [text for text in prose(path).values() if re.search(r"\b[Cc]hapters? \d", text)] == []
+
+
 def test_the_glossary_has_the_words_that_pages_lead_to():
     glossary = (ROOT / "book/symbols.md").read_text(encoding="utf-8").partition("```{glossary}\n")[2]
     entries = re.findall(r"^(?! )(.+)$", glossary.partition("```")[0], re.MULTILINE)

@@ -12,7 +12,7 @@ from taylorir.rows import read_rows
 KEY = [field.name for field in dataclasses.fields(MemoryPoint)]
 
 
-@pytest.mark.parametrize("file", ["memory_m.csv", "memory_s.csv"])
+@pytest.mark.parametrize("file", ["memory_m.csv", "memory_s.csv", "memory_bias.csv"])
 def test_a_sample_of_the_rows_is_counted_anew(file):
     rows = read_rows(file)
     sample = rows[rows["lr_size"] <= 96].groupby("mode").sample(3, random_state=0)

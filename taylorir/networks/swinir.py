@@ -68,17 +68,30 @@ class SwinTransformerBlock(nn.Module):
         self.img_size = config.img_size // config.patch_size
 
     def forward(self, x: Tensor) -> Tensor:
+        whole = self.training or not may_go_in_parts(x) or self._is_watched()
+        if not whole and isinstance(self.attn, WindowAttention) and self.attn.has_parts():
+            return self._in_parts(x)
         x = x + self._drop(self.attn(self.norm1(x)))
-        if self.training or not may_go_in_parts(x) or self._is_watched():
+        if whole:
             return x + self._drop(self.mlp(self.norm2(x)))
         x = x.contiguous()
         for tokens in x.flatten(0, 2).split(PART_TOKENS):
             tokens += self.mlp(self.norm2(tokens))
         return x
 
+    def _in_parts(self, x: Tensor) -> Tensor:
+        """:meth:`forward`, a few windows at a time from their norm to their MLP."""
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for attend, (given, wanted) in self.attn.parts(x, y):
+            tokens = given.reshape(len(x), -1, x.shape[-1])
+            tokens = tokens + attend(self.norm1(tokens)).view(tokens.shape)
+            tokens += self.mlp(self.norm2(tokens))
+            wanted.copy_(tokens.view(wanted.shape))
+        return y
+
     def _is_watched(self) -> bool:
-        """Whether a hook waits for what the MLP computes, and expects all tokens."""
-        parts = (self.norm2, *self.mlp.modules())
+        """Whether a hook waits for what a part of the block computes, and expects all tokens."""
+        parts = (self.norm1, self.attn, self.norm2, *self.mlp.modules())
         return any(module._forward_hooks or module._forward_pre_hooks for module in parts)
 
     def _drop(self, branch: Tensor) -> Tensor:

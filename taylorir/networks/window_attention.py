@@ -11,7 +11,8 @@ Shape legend
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
-        if may_go_in_parts(x) and self.lepe is None and self.softmax_backend != "naive":
-            return self._in_parts(x)
+        if may_go_in_parts(x) and self.has_parts():
+            y = torch.empty_like(x)
+            for attend, (given, wanted) in self.parts(x, y):
+                wanted.copy_(attend(given).view(wanted.shape))
+            return y
         y = self.attend(x)
         if self.lepe is not None:
             y, values = y.chunk(2, -1)
@@ -98,21 +102,37 @@ class WindowAttention(nn.Module):
             rows.append(torch.cat(row, 2) if len(row) > 1 else row[0])
         return torch.cat(rows, 1) if len(rows) > 1 else rows[0]
 
-    def _in_parts(self, x: Tensor) -> Tensor:
-        """:meth:`forward`, a few rectangles at a time (:mod:`taylorir.networks.placement`)."""
-        y = torch.empty_like(x)
-        for top, height, tall in bands(x.shape[1], self.window_size, self.shift_size):
-            for left, width, wide in bands(x.shape[2], self.window_size, self.shift_size):
-                here = (slice(None), slice(top, top + height), slice(left, left + width))
-                given, wanted = rectangles(x[here], tall, wide), rectangles(y[here], tall, wide)
-                bias, tokens = self.bias(tall, wide), tall * wide
-                most = max(PART_TOKENS // (len(x) * tokens), 1)
-                for part in _parts(*given.shape[1:3], most):
-                    some = given[part]
-                    windows = some.reshape(len(x), -1, tokens, x.shape[-1])
-                    out = self.proj(self._in_rectangles(windows, tall, wide, bias))
-                    wanted[part] = out.view(some.shape)
-        return y
+    def has_parts(self) -> bool:
+        """Whether some windows attend without a look at the others, and are worth to be taken alone."""
+        return (
+            type(self).forward is WindowAttention.forward
+            and self.lepe is None
+            and self.softmax_backend != "naive"
+        )
+
+    def parts(self, *images: Tensor) -> Iterator[tuple[Callable[[Tensor], Tensor], list[Tensor]]]:
+        """A few rectangles at a time (:mod:`taylorir.networks.placement`), all together those of the image.
+
+        Args:
+            images: of one shape [B, H, W, C].
+
+        Yields:
+            :meth:`forward` for these rectangles, from [B, .., C] to [B, n, N, C], n of N tokens; and of each
+            image a view of them [B, rows, columns, tall, wide, C].
+        """
+        batch, height, width, _ = images[0].shape
+        for top, high, tall in bands(height, self.window_size, self.shift_size):
+            for left, broad, wide in bands(width, self.window_size, self.shift_size):
+                here = (slice(None), slice(top, top + high), slice(left, left + broad))
+                grids = [rectangles(image[here], tall, wide) for image in images]
+                attend = functools.partial(self._in_some, tall=tall, wide=wide, bias=self.bias(tall, wide))
+                most = max(PART_TOKENS // (batch * tall * wide), 1)
+                for part in _parts(*grids[0].shape[1:3], most):
+                    yield attend, [grid[part] for grid in grids]
+
+    def _in_some(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
+        windows = tokens.reshape(len(tokens), -1, tall * wide, tokens.shape[-1])
+        return self.proj(self._in_rectangles(windows, tall, wide, bias))
 
     def _in_rectangles(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
         """Attention of rectangles [B, n, N, C], N = tall wide, to the same, or [B, n, N, 2 C] with "lepe"."""

@@ -61,12 +61,34 @@ def test_no_part_holds_more_tokens_than_it_may(small_parts):
     assert rows_of(plain.attn.proj, model, image) == [192]
 
 
-def test_a_hook_on_the_mlp_sees_all_tokens(small_parts):
+def test_a_hook_on_a_step_of_a_block_sees_all_tokens(small_parts):
     model, image = network(), torch.rand(1, 3, 8, 8, dtype=torch.float64)
     block = model.layers[0].residual_group.blocks[0]
     with torch.no_grad():
-        for module in (block.norm2, block.mlp, block.mlp.fc1):
+        for module in (block.norm1, block.attn, block.norm2, block.mlp, block.mlp.fc1):
             assert rows_of(module, model, image) == [64]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((12, 16), [32] * 6), ((4, 4), [16])], ids=["many", "one"])
+def test_a_block_takes_windows_from_norm_to_mlp_and_leaves_its_input(
+    size, expected, small_parts, monkeypatch
+):
+    block = network(attention="taylor").layers[0].residual_group.blocks[0]
+    seen = {}
+    for name in ("norm1", "norm2"):
+        norm = getattr(block, name)
+        steps, forward = seen.setdefault(name, []), norm.forward
+        monkeypatch.setattr(
+            norm,
+            "forward",
+            lambda x, steps=steps, forward=forward: steps.append(x[..., 0].numel()) or forward(x),
+        )
+    x = torch.randn(1, *size, 8, dtype=torch.float64)
+    kept = x.clone()
+    with torch.no_grad():
+        block(x)
+    assert seen == {"norm1": expected, "norm2": expected}
+    assert torch.equal(x, kept)
 
 
 def test_stochastic_depth_takes_no_part(small_parts):

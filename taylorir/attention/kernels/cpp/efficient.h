@@ -36,7 +36,7 @@ struct Efficient {
   void forward_keys(const Tokens& k, const Tokens& v, int64_t begin, int64_t end, T* out) {
     std::fill(state.begin(), state.end(), T(0));
     by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(k, first, count, columns);
+      load(k, &v, first, count, columns);
       NARROW ? block.load_value_rows(v, first, count) : block.load_value_tokens(v, first, count);
       add_to_state(count, columns);
     });
@@ -47,7 +47,7 @@ struct Efficient {
   template <typename Store>
   void forward_queries(const Tokens& q, int64_t begin, int64_t end, Store store) {
     by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(q, first, count, columns);
+      load(q, nullptr, first, count, columns);
       read_state(columns, c);
       store(first, count);
     });
@@ -58,7 +58,7 @@ struct Efficient {
   void backward_queries(const Tokens& q, int64_t begin, int64_t end, Load load_gradient, const Tokens& dq, T* dstate) {
     std::fill(state.begin(), state.end(), T(0));
     by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(q, first, count, columns);
+      load(q, nullptr, first, count, columns);
       load_gradient(first, count);
       if (!NARROW) block.columns_to_tokens(c);
       add_to_state(count, columns);
@@ -71,7 +71,7 @@ struct Efficient {
   // dk and dv.
   void backward_keys(const Tokens& k, const Tokens& v, int64_t begin, int64_t end, const Tokens& dk, const Tokens& dv) {
     by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
-      load(k, first, count, columns);
+      load(k, &v, first, count, columns);
       read_state(columns, c - 1);
       store_rows(block.column_rows.data(), B, dv, first, count);
       block.load_value_rows(v, first, count);
@@ -81,7 +81,17 @@ struct Efficient {
   }
 
  private:
-  void load(const Tokens& x, int64_t first, int64_t count, int64_t columns) {
+  const Tokens* coming[2];  // tokens of the next block
+  int64_t next;
+
+  // Bring a part of the next block near; with few columns that costs more time than it saves.
+  void bring(int64_t from, int64_t to, int64_t of) const {
+    for (const Tokens* x : coming)
+      if (x) x->prefetch(next + B * from / of, next + B * to / of);
+  }
+
+  void load(const Tokens& x, const Tokens* with, int64_t first, int64_t count, int64_t columns) {
+    coming[0] = &x, coming[1] = with, next = first + B;
     block.load_units(x, first, count);
     for (int64_t t = 0; t < columns; ++t) block.rows[t] = t < count;
   }
@@ -100,6 +110,7 @@ struct Efficient {
     } else {
       const int64_t wide = padded<T>(c);
       f.by_chunk([&](int64_t i0, int64_t i1, int64_t at, int64_t number) {
+        bring(i0, i1, f.n);
         f.make<B>(i0, i1, columns, rows, features.data());
         product<true, B>(number, wide, count, features.data(), 1, block.column_tokens.data(), wide, &state[at * wide],
                          wide);
@@ -128,6 +139,7 @@ struct Efficient {
       const int64_t first = width * tile / tiles;
       as_constant<MOST_COLUMNS>(width * (tile + 1) / tiles - first, [&](auto C) {
         by_registers(columns, [&](auto V, int64_t t) {
+          if (!NARROW && first == 0) bring(t, t + 2 * W<T>, columns);
           read_tile<V, C>(f, &block.rows[t], B, &read[first], c, &block.column_rows[first * B + t]);
         });
       });

@@ -26,6 +26,14 @@ constexpr double EPSILON = 1e-12;  // a vector of no greater norm counts as zero
 
 enum class Kind { float64, float32, bfloat16, float16 };
 
+inline void bring_near(const char* from) {
+#if defined(__x86_64__)
+  asm volatile("prefetcht0 %0" : : "m"(*from));
+#elif defined(__aarch64__)
+  asm volatile("prfm pldl1keep, %0" : : "Q"(*from));
+#endif
+}
+
 // The tokens of a head that attend among themselves, [tokens, width]: in the order of an index, or as they lie.
 struct Tokens {
   char* data;
@@ -35,6 +43,14 @@ struct Tokens {
   template <typename S>
   S* at(int64_t token) const {
     return reinterpret_cast<S*>(data) + (order ? order[token] : token) * stride;
+  }
+  // Bring tokens near before they are asked for. (A call that only has a builtin for it is left out by GCC.)
+  void prefetch(int64_t begin, int64_t end) const {
+    const int64_t bytes = kind == Kind::float64 ? 8 : kind == Kind::float32 ? 4 : 2;
+    for (int64_t token = begin; token < std::min(end, count); ++token) {
+      const char* from = data + (order ? order[token] : token) * stride * bytes;
+      for (int64_t i = 0; i < width * bytes + 63; i += 64) bring_near(from + std::min(i, width * bytes - 1));
+    }
   }
 };
 

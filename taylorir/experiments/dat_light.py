@@ -36,6 +36,7 @@ from taylorir.networks import merge
 from taylorir.rows import PROVENANCE_COLUMNS
 
 SCALES = (2, 3, 4)  # that weights were released for
+ALL_SETS = (*SETS, "Urban100", "Manga109")
 ROWS = "dat_light.csv"
 COLUMNS = ("run", "set", "image", "upscale", "psnr_y", "ssim_y", *PROVENANCE_COLUMNS)
 
@@ -186,7 +187,7 @@ def originals(
         torch.set_num_threads(threads)
     places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
     for scale in upscale or SCALES:
-        measure(load_dat_light(scale), f"dat_light_x{scale}", scale, dataset or SETS, places)
+        measure(load_dat_light(scale), f"dat_light_x{scale}", scale, dataset or ALL_SETS, places)
 
 
 if __name__ == "__main__":

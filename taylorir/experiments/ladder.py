@@ -27,7 +27,7 @@ import typer
 from torch import nn
 
 from taylorir.convert import Calibration, TaylorAttention, calibrate, converted_layers, taylorize
-from taylorir.experiments.dat_light import fused, load_dat_light, measure, measured_sets
+from taylorir.experiments.dat_light import ALL_SETS, fused, load_dat_light, measure, measured_sets
 from taylorir.experiments.run import Places, replace_rows
 from taylorir.rows import provenance
 from taylorir.training import HeldOut, PatchPool, load_training_images, read_curve
@@ -44,7 +44,7 @@ CALIBRATION = Calibration(
 """About three hours of one CPU core."""
 CONTROL = dataclasses.replace(CALIBRATION, steps=(0, 0, CALIBRATION.num_steps))
 """The released network simply trained on: the same crops, rates and steps."""
-MARKS = (CALIBRATION.steps[0], 200, 400, 800, 1600, 3200, 6400, CALIBRATION.num_steps)
+MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps)
 """Steps at which both networks are measured."""
 
 
@@ -56,13 +56,15 @@ class Conversion:
         temperature: of all heads; 0 stands for the best of ``TEMPERATURES``.
         centre_keys: whether keys are centred.
         order: of the series; above 2 the weights are formed, as features would be more than tokens.
-        layers: "all", "none", or the index of the one layer that is converted.
+        layers: "all", "none", or the indices of those that are converted.
+        window_size: rows x columns of new rectangles; "" keeps those of the released network.
     """
 
     temperature: float = 0.0
     centre_keys: bool = True
     order: int = 2
     layers: str = "all"
+    window_size: str = ""
 
 
 RUNGS: dict[str, Conversion] = {
@@ -73,6 +75,11 @@ RUNGS: dict[str, Conversion] = {
 }
 """Measured on Set5; the last one is trained on."""
 HIGHER_ORDERS: dict[str, Conversion] = {f"order_{order}": Conversion(order=order) for order in (4, 6)}
+LARGER_WINDOWS: dict[str, Conversion] = {
+    f"window_{size}": Conversion(window_size=size) for size in ("16x64", "48x48")
+}
+PARTS = (3, 6)
+"""Numbers of layers that are converted in part, those that lose least alone."""
 
 
 class Ladder:
@@ -87,29 +94,42 @@ class Ladder:
         """The network converted so, with the best temperature where none is given."""
         if conversion.layers == "none":
             return self.teacher
+        window = conversion.window_size
         model = taylorize(
             self.teacher,
             temperature=conversion.temperature or self.best_temperature(conversion),
             centre_keys=conversion.centre_keys,
-            keep=[name for i, name in enumerate(self.layers) if conversion.layers not in ("all", str(i))],
+            keep=[] if conversion.layers == "all" else self._but(conversion.layers.split()),
+            window_size=tuple(map(int, window.split("x"))) if window else None,
         )
         for module in model.modules():
             if isinstance(module, TaylorAttention):
                 module.order = conversion.order
         return model
 
+    def _but(self, converted: list[str]) -> list[str]:
+        return [name for i, name in enumerate(self.layers) if str(i) not in converted]
+
     def best_temperature(self, conversion: Conversion) -> float:
-        """Of all layers converted so."""
+        """Of all layers converted so, with the windows of the released network."""
         tried = TEMPERATURES[conversion.order]
-        found = {value: dataclasses.replace(conversion, temperature=value, layers="all") for value in tried}
+        same = {"layers": "all", "window_size": ""}
+        found = {value: dataclasses.replace(conversion, temperature=value, **same) for value in tried}
         return max(tried, key=lambda value: self.on_crops(found[value]))
+
+    def cheapest(self, count: int) -> Conversion:
+        """That of the layers alone that lose least alone."""
+        best = self.best_temperature(Conversion())
+        alone = {i: self.on_crops(Conversion(best, layers=str(i))) for i in range(len(self.layers))}
+        chosen = sorted(sorted(alone, key=alone.get, reverse=True)[:count])
+        return Conversion(layers=" ".join(map(str, chosen)))
 
     def on_crops(self, conversion: Conversion) -> float:
         """PSNR-Y in dB on the centres of some training images; measured once."""
         key = {name: str(value) for name, value in dataclasses.asdict(conversion).items()}
         path = self.places.results / "dat_light_crops.csv"
         if path.exists():
-            rows = pd.read_csv(path, dtype=dict.fromkeys(key, str))
+            rows = pd.read_csv(path, dtype=dict.fromkeys(key, str), keep_default_na=False)
             rows = rows[(rows[list(key)] == pd.Series(key)).all(axis=1)]
             if len(rows):
                 return float(rows["psnr_y"].iloc[0])
@@ -183,7 +203,7 @@ def choices(ladder: Ladder) -> Iterator[Conversion]:
 
 def sets_at(mark: int) -> tuple[str, ...]:
     """Where the networks of a mark are measured: the larger sets cost as much as hundreds of steps."""
-    return ("Set5", "Set14", "BSD100")[: 1 + (mark >= 800) + (mark >= 6400)]
+    return ALL_SETS if mark == MARKS[-1] else ALL_SETS[: 1 + (mark >= 800) + (mark >= 6400)]
 
 
 KINDS = ("calibrated", "control")
@@ -209,7 +229,8 @@ def climb(
             for conversion in choices(ladder):
                 ladder.on_crops(conversion)
         if mark == MARKS[2]:
-            for run, conversion in HIGHER_ORDERS.items():
+            parts = {f"partial_{count}": ladder.cheapest(count) for count in PARTS}
+            for run, conversion in (parts | HIGHER_ORDERS | LARGER_WINDOWS).items():
                 ladder.climb(run, conversion)
 
 

@@ -41,10 +41,17 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CALIBRATION", TINY)
     monkeypatch.setattr(module, "CONTROL", dataclasses.replace(TINY, steps=(0, 0, 3)))
     monkeypatch.setattr(module, "MARKS", (1, 2, 3))
+    monkeypatch.setattr(module, "ALL_SETS", ("Set5",))
     monkeypatch.setattr(module, "TEMPERATURES", {2: (1.0, 2.0)})
     monkeypatch.setattr(module, "HIGHER_ORDERS", {})
-    # the keys of our own SwinIR are not centred
-    monkeypatch.setattr(module, "taylorize", lambda model, centre_keys=True, **how: taylorize(model, **how))
+    monkeypatch.setattr(module, "PARTS", (1,))
+    monkeypatch.setattr(module, "LARGER_WINDOWS", {"window_16x16": Conversion(1.0, window_size="16x16")})
+
+    def converted(model, centre_keys=True, window_size=None, **how):
+        """Our own SwinIR has square windows, and no keys are centred in it here."""
+        return taylorize(model, window_size=window_size and window_size[0], **how)
+
+    monkeypatch.setattr(module, "taylorize", converted)
     return Places(tmp_path / "runs", tmp_path / "results", data_root=tmp_path / "images")
 
 
@@ -56,7 +63,7 @@ def test_the_ladder_goes_on_where_it_stopped_and_measures_nothing_twice(places, 
     climb(places, progress=False)
     rows = pd.read_csv(places.results / "dat_light.csv")
     assert list(dict.fromkeys(rows["run"])) == [
-        *first, "calibrated_2", "control_2", "calibrated_3", "control_3",
+        *first, "calibrated_2", "control_2", "calibrated_3", "control_3", "partial_1", "window_16x16",
     ]  # fmt: skip
     assert (rows.groupby("run").size() == 2).all()  # both images of Set5, once each
     before = {path: path.read_bytes() for path in places.results.iterdir()}
@@ -95,12 +102,28 @@ def test_one_layer_is_converted_and_the_others_stay(places):
         assert converted_layers(converted, ladder.teacher) == names
 
 
+def test_the_layers_that_lose_least_alone_are_converted_first(places, monkeypatch):
+    ladder = Ladder(places, progress=False)
+    psnr = {"all": 30.0, "0": 31.0, "1": 32.0}
+    monkeypatch.setattr(ladder, "on_crops", lambda conversion: psnr[conversion.layers])
+    assert ladder.cheapest(1) == Conversion(layers="1")
+    assert ladder.cheapest(2) == Conversion(layers="0 1")
+    assert converted_layers(ladder.convert(Conversion(1.0, layers="0 1")), ladder.teacher) == ladder.layers
+
+
+def test_windows_are_enlarged_after_the_conversion(places):
+    ladder = Ladder(places, progress=False)
+    model = ladder.convert(Conversion(1.0, window_size="16x16"))
+    assert (ladder.teacher.config.window_size, model.config.window_size) == (8, 16)
+
+
 def test_converted_network_and_control_differ_in_what_they_learn_from_alone():
     assert CONTROL == dataclasses.replace(CALIBRATION, steps=CONTROL.steps)
     assert CONTROL.steps == (0, 0, sum(CALIBRATION.steps))
     assert (MARKS[0], MARKS[-1]) == (CALIBRATION.steps[0], sum(CALIBRATION.steps))
     assert sorted(MARKS) == list(MARKS)
-    assert sets_at(MARKS[0]) == ("Set5",) and sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100")
+    assert sets_at(MARKS[0]) == ("Set5",) and sets_at(6400) == ("Set5", "Set14", "BSD100")
+    assert sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
 
 
 def test_the_picture_shows_the_calibrated_network_once_there_is_one(places):

@@ -55,6 +55,22 @@ def test_any_layout(crossover, layout):
 
 
 @needs_kernels
+@pytest.mark.parametrize("crossover", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("axes", [(3,), (2, 3), (2, 1, 3)], ids=["one window", "windows", "two axes"])
+def test_one_call_without_derivative_gives_what_the_long_way_gives(dtype, axes, crossover):
+    x, _ = inputs(*axes, 70, 10, dtype=dtype)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for temperature in (0.7, torch.tensor([0.5, 1.0, 2.0], dtype=wide)):
+        options = {"temperature": temperature, "scale_output": True, "crossover": crossover, "backend": "cpp"}
+        expected = taylor_attention(*x, **options)
+        found = taylor_attention(*(t.detach() for t in x), **options)
+        assert torch.equal(found, expected)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            assert torch.equal(taylor_attention(*x, **options), expected)
+
+
+@needs_kernels
 @pytest.mark.parametrize("tokens", [600, 1500])
 def test_threads_share_a_window_and_repeat_themselves(tokens):
     """Fewer heads than threads: their tokens are cut into parts, and the parts' sums added in one order."""

@@ -60,7 +60,7 @@ def attend_for_values(
     backend: str,
 ) -> Tensor | None:
     """Attention in one call of the C++ kernels, which look at the arguments themselves; None if it is not for
-    them: q, k and v of different shapes, a derivative, a trace or a transform, autocast, another backend.
+    them: q, k and v of different shapes, a derivative, a trace or a transform, a cast, another backend.
 
     All else takes a dozen steps in Python, which cost as much as the attention of a small window.
     """
@@ -75,7 +75,9 @@ def attend_for_values(
         q.requires_grad or k.requires_grad or v.requires_grad or (given and temperature.requires_grad)
     ):
         return None
-    if torch.compiler.is_compiling() or is_transformed() or torch.is_autocast_enabled("cpu"):
+    if torch.compiler.is_compiling() or is_transformed():
+        return None
+    if torch.is_autocast_enabled("cpu") and q.dtype != torch.get_autocast_dtype("cpu"):
         return None
     if torch._C._len_torch_dispatch_stack() or backend_of(backend, q) != "cpp":
         return None

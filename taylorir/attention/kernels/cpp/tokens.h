@@ -81,6 +81,10 @@ inline vec<T> load_part(const S* from, int64_t number) {
   if constexpr (std::is_same_v<S, T> && sizeof(T) == 4) return (vec<T>)_mm512_maskz_loadu_ps(mask, from);
   if constexpr (std::is_same_v<S, T> && sizeof(T) == 8) return (vec<T>)_mm512_maskz_loadu_pd(mask, from);
 #endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  if constexpr (std::is_same_v<S, c10::BFloat16> && sizeof(T) == 4)  // the upper half of a float32
+    return (vec<T>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16);
+#endif
   T numbers[W<T>] = {};
   for (int64_t i = 0; i < std::min<int64_t>(number, W<T>); ++i) numbers[i] = static_cast<T>(from[i]);
   return at(numbers);
@@ -92,6 +96,10 @@ inline void store_part(vec<T> x, S* to, int64_t number) {
   const unsigned mask = number < W<T> ? (1u << number) - 1 : ~0u;
   if constexpr (std::is_same_v<S, T> && sizeof(T) == 4) return _mm512_mask_storeu_ps(to, mask, (__m512)x);
   if constexpr (std::is_same_v<S, T> && sizeof(T) == 8) return _mm512_mask_storeu_pd(to, mask, (__m512d)x);
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  if constexpr (std::is_same_v<S, c10::BFloat16> && sizeof(T) == 4)
+    return _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 #endif
   T numbers[W<T>];
   at(numbers) = x;

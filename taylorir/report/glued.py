@@ -16,6 +16,8 @@ from taylorir.report.tables import legend_below
 WIDEST_LABEL = 28
 #: Metadata of an output that only those see who run a notebook by hand; the book is built without it.
 BY_HAND = "taylorir_by_hand"
+#: What precedes the MIME type of what is stored and not shown, by papermill's convention.
+RECORD = "application/papermill.record/"
 
 
 def glue_values(**values: Any) -> None:
@@ -29,11 +31,10 @@ def glue_values(**values: Any) -> None:
         TypeError: for anything but numbers, booleans and strings.
     """
     from IPython.display import display
-    from myst_nb import glue
 
     plain = {name: _plain(name, value) for name, value in values.items()}
     for name, value in plain.items():
-        glue(name, value, display=False)
+        _record(name, value)
     lines = (
         f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
         for name, value in plain.items()
@@ -51,15 +52,23 @@ def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 
         figure: as a plot function of this room gives it.
         size: width and height in inches that fit the box.
     """
-    from myst_nb import glue
-
     figure.set_size_inches(size)
     for axes in figure.axes:
         labels = [label.get_text() for label in axes.get_yticklabels()]
         if max(map(len, labels), default=0) > WIDEST_LABEL:
             axes.set_yticks(axes.get_yticks(), [textwrap.fill(label, WIDEST_LABEL) for label in labels])
     legend_below(figure)
-    glue(name, figure, display=False)
+    _record(name, figure)
+
+
+def _record(name: str, value: Any) -> None:
+    """Store what Jupyter would show of a value, as MyST-NB's ``glue`` does: notebooks run without Sphinx."""
+    from IPython.core.formatters import format_display_data
+    from IPython.display import display
+
+    data, metadata = format_display_data(value)
+    metadata["scrapbook"] = {"name": name, "mime_prefix": RECORD}
+    display({f"{RECORD}{kind}": content for kind, content in data.items()}, raw=True, metadata=metadata)
 
 
 def _plain(name: str, value: Any) -> float | int | str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import matplotlib
+import myst_nb
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -12,7 +16,7 @@ from taylorir.report import glued as report
 
 def test_glue_takes_one_number_or_word_and_refuses_the_rest(monkeypatch):
     glued = {}
-    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value}))
+    monkeypatch.setattr(report, "_record", lambda name, value: glued.update({name: value}))
     report.glue_values(a=np.float32(0.5), b=np.int64(3), c="word", d=np.array([2.0]), e=True)
     assert glued == {"a": 0.5, "b": 3, "c": "word", "d": 2.0, "e": "True"}
     assert [type(value) for value in glued.values()] == [float, int, str, float, str]
@@ -32,17 +36,37 @@ def test_glued_values_are_shown_a_line_each(monkeypatch):
     assert data == {"text/plain": "third = 0.333333\nmany = 1234567\nword = x"} and options["raw"]
 
 
+@pytest.mark.parametrize("value", [0.25, 3, "word"])
+def test_what_is_glued_is_stored_as_myst_nb_stores_it(monkeypatch, value):
+    stored = []
+    for where in ("IPython.display.display", "myst_nb.ext.glue.ipy_display"):
+        monkeypatch.setattr(where, lambda *data, **options: stored.append((data, options)))
+    report.glue_values(name=value)
+    myst_nb.glue("name", value, display=False)
+    record, _, theirs = stored
+    assert record == theirs and record[1]["metadata"]["scrapbook"]["name"] == "name"
+
+
+def test_no_sphinx_is_needed_to_glue():
+    code = (
+        "import sys; sys.modules['myst_nb'] = sys.modules['sphinx'] = None;"
+        "from taylorir.report import glue_values; glue_values(x=1.5)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_figure_is_glued_at_the_size_of_the_box_and_not_shown(monkeypatch):
     glued = []
-    monkeypatch.setattr("myst_nb.glue", lambda *given, display: glued.append((*given, display)))
+    monkeypatch.setattr(report, "_record", lambda *given: glued.append(given))
     figure = Figure()
     report.glue_figure("drawn", figure)
-    assert glued == [("drawn", figure, False)]
+    assert glued == [("drawn", figure)]
     assert figure.get_size_inches().tolist() == [4.8, 4.0]
 
 
 def test_a_figure_of_the_box_is_as_wide_as_the_box_whatever_its_legend_and_labels(monkeypatch):
-    monkeypatch.setattr("myst_nb.glue", lambda *given, display: None)
+    monkeypatch.setattr(report, "_record", lambda *given: None)
     with matplotlib.rc_context({"figure.constrained_layout.use": True}):
         figure = Figure()
         left, right = figure.subplots(1, 2)

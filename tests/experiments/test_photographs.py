@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from taylorir.datasets.manifest import manifest_entry
 from taylorir.datasets.sets import NamedImage, load_images
 from taylorir.experiments.photographs import agreement, compare_scores, photograph_rows
 from taylorir.images.naturalness import niqe
+from taylorir.rows.committed import read_rows
 
 
 def test_a_photograph_is_enlarged_as_it_is_and_one_with_a_truth_made_small_first():
@@ -60,3 +62,16 @@ def test_agreement_is_the_share_of_pairs_that_both_order_alike():
     # the second image: x over y is agreed, z over x and over y is not
     share = agreement(scored(scores, psnrs), {name: (name,) for name in scores})
     assert share.difference == pytest.approx(4 / 6)
+
+
+def test_the_rows_are_of_every_image_and_model():
+    rows = read_rows("photographs.csv")
+    found = rows[rows["set"] == "RealSRSet"]
+    assert found["psnr_y"].isna().all() and rows["niqe"].notna().all()
+    images = {image.image for image in manifest_entry("RealSRSet").hashes}
+    for scale, some in found.groupby("upscale"):
+        assert {"bicubic", "lanczos", f"swinir_mini_x{scale}_s0", f"taylorswinir_mini_x{scale}_s0"} <= {
+            *some["model"]
+        }
+        assert all({*of_model["image"]} == images for _, of_model in some.groupby("model"))
+    assert {*found[found["seed"] >= 0].groupby("model")["seed"].first()} == {0, 1, 2}

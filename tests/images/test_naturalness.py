@@ -1,4 +1,4 @@
-"""NIQE: its fit on distributions that are known, what it finds less natural, what it refuses."""
+"""NIQE: its fit on distributions that are known, MATLAB's value, what it refuses."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from scipy import stats
 from taylorir.datasets.sets import load_images
 from taylorir.images.degradations import add_noise, blur
 from taylorir.images.naturalness import _fit, niqe
+from taylorir.rows.committed import read_rows
 from tests.pictures import noise
 
 
@@ -24,6 +25,12 @@ def test_the_fit_finds_the_distributions_that_it_knows():
     assert shape == pytest.approx([1, 2, 1], abs=0.02)
     assert left == pytest.approx([3, 3 * 2**0.5, 3], rel=0.01)
     assert right == pytest.approx([3, 3 * 2**0.5, 6], rel=0.02)
+
+
+def test_matlab_gives_the_same_for_baboon():
+    rows = read_rows("photographs.csv")
+    baboon = rows[(rows["image"] == "baboon") & (rows["model"] == "truth")]
+    assert len(baboon) and baboon["niqe"].to_numpy() == pytest.approx(5.7296, abs=2e-4)
 
 
 def test_noise_and_blur_are_less_natural_than_the_photograph():

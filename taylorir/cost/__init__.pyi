@@ -33,5 +33,5 @@ from .runtime import (
     attention_rows as attention_rows,
     network_rows as network_rows,
 )
-from .timing import Timing as Timing, time_calls as time_calls
+from .timing import Timing as Timing, machine_load as machine_load, time_calls as time_calls
 from .tracing import windows_as_wholes as windows_as_wholes

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.stats import t as student
 
 ORIGINAL = "dat_light_x2"
+BEGINNING = "centred_best"
+"""The rung that is trained on."""
 _LABELS = {
     ORIGINAL: "as released",
     "swapped": "swapped, temperature 1",
@@ -19,22 +23,51 @@ _LABELS = {
     "centred_best": "keys centred, best temperature",
     "order_4": "the same, series to order 4",
     "order_6": "the same, series to order 6",
+    "partial_3": "three layers converted, six kept",
+    "partial_6": "six layers converted, three kept",
+    "window_16x64": "rectangles of 16 × 64",
+    "window_48x48": "windows of 48 × 48",
 }
 _COLORS = {"softmax": "#0072B2", "converted": "#E69F00", "calibrated": "#D55E00", "control": "#56B4E9"}
-LEAST_POINTS = 4
-"""Of a curve, through which a law is laid."""
+LEAST_POINTS = 3
+"""Marks of a training, through which a law is laid."""
 
 
-class Law(NamedTuple):
-    """gap = gap_at_one * steps ** -power, in dB; laid through ``points`` points."""
+@dataclass(frozen=True)
+class Law:
+    """What is lost after some steps of training: lost(n) = lost(0) (1 + n / scale)^-power, in dB.
 
-    gap_at_one: float
+    Attributes:
+        beginning: lost(0), which is measured.
+        log_scale, power: laid through the marks, by least squares of log lost.
+        covariance: of these two, [2, 2], from the scatter of the marks about the law.
+        marks: how many.
+    """
+
+    beginning: float
+    log_scale: float
     power: float
-    points: int
+    covariance: np.ndarray
+    marks: int
 
-    def gap(self, steps: float) -> float:
-        """The gap after some steps, in dB."""
-        return self.gap_at_one * steps**-self.power
+    def lost(self, steps: float | np.ndarray) -> float | np.ndarray:
+        """In dB, after some steps."""
+        return self.beginning * np.exp(_log_kept(steps, self.log_scale, self.power))
+
+    def bounds(self, steps: float | np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest loss in dB, at a level of confidence in the law, if the law is the right one.
+
+        Of log lost by its derivatives, with Student's t of the marks beyond the two numbers that are laid.
+        """
+        scale = np.exp(self.log_scale)
+        slopes = np.stack([self.power * steps / (steps + scale), -np.log1p(steps / scale)])
+        spread = np.sqrt(np.einsum("i...,ij,j...->...", slopes, self.covariance, slopes))
+        spread = spread * student.ppf((1 + level) / 2, self.marks - 2)
+        return self.lost(steps) * np.exp(-spread), self.lost(steps) * np.exp(spread)
+
+
+def _log_kept(steps: np.ndarray, log_scale: float, power: float) -> np.ndarray:
+    return -power * np.log1p(steps / np.exp(log_scale))
 
 
 def ladder(rows: pd.DataFrame, runs: pd.DataFrame, transfer_steps: int) -> pd.DataFrame:
@@ -83,59 +116,54 @@ def _label(run: str, steps: int, transfer_steps: int) -> str:
     return f"and distillation, {steps:,} steps in all"
 
 
-def gaps(curves: pd.DataFrame) -> pd.DataFrame:
-    """How far the calibrated network is below the control at equal steps, on the held-out images.
-
-    Args:
-        curves: columns run ("calibrated", "control"), step, psnr_y (dB; rows without it are left out) and
-            cpu_seconds.
-
-    Returns:
-        Columns step, calibrated, control, gap (dB), cpu_seconds (of the calibrated network).
-    """
-    measured = curves.dropna(subset=["psnr_y"])
-    first, second = (
-        measured[measured["run"] == run][["step", "psnr_y", "cpu_seconds"]]
-        for run in ("calibrated", "control")
-    )
-    both = first.merge(second[["step", "psnr_y"]], on="step", suffixes=("", "_control"))
-    both = both.rename(columns={"psnr_y": "calibrated", "psnr_y_control": "control"})
-    return both.assign(gap=both["control"] - both["calibrated"])
-
-
-def gap_law(gaps: pd.DataFrame) -> Law | None:
-    """A power law through the gaps, or None where there are fewer than ``LEAST_POINTS``, or they do not fall.
-
-    Least squares of log gap on log steps.
-    """
-    points = gaps[gaps["gap"] > 0]
-    if len(points) < LEAST_POINTS:
-        return None
-    slope, constant = np.polyfit(np.log(points["step"]), np.log(points["gap"]), 1)
-    return Law(math.exp(constant), -slope, len(points)) if slope < 0 else None
-
-
-def forecast(gaps: pd.DataFrame, steps: int) -> str:
-    """What the law says of the gap after some steps, or why it cannot say anything yet."""
-    law = gap_law(gaps)
-    if law is None:
-        return f"too few points to extrapolate ({len(gaps)} of {LEAST_POINTS})"
-    return f"{law.gap(steps):.2f} dB below the control after {steps:,} steps (power law, {law.points} points)"
-
-
-def plot_ladder(rungs: pd.DataFrame, curves: pd.DataFrame, *, set_name: str, last_step: int) -> Figure:
-    """Left, every rung on one set; right, the two trainings on the held-out images, and where they lead.
+def law(rungs: pd.DataFrame, set_name: str) -> Law | None:
+    """The law through the marks of the calibrated network on a set, or None where there are too few.
 
     Args:
         rungs: as :func:`ladder` gives them.
-        curves: as :func:`gaps` takes them.
-        set_name: of the left panel.
+        set_name: of the losses.
+    """
+    here = rungs[rungs["set"] == set_name]
+    beginning = here[here["run"] == BEGINNING]["lost"]
+    marks = here[(here["kind"] == "calibrated") & (here["lost"] > 0)]
+    if len(marks) < LEAST_POINTS or beginning.empty or beginning.iloc[0] <= marks["lost"].max():
+        return None
+    first = float(beginning.iloc[0])
+    kept = np.log(marks["lost"] / first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OptimizeWarning)  # no covariance, so nothing to forecast with
+        try:
+            found, covariance = curve_fit(_log_kept, marks["steps"], kept, p0=(np.log(100.0), 0.5))
+        except (OptimizeWarning, RuntimeError):
+            return None
+    return Law(first, *map(float, found), covariance, len(marks)) if found[1] > 0 else None
+
+
+def forecast(rungs: pd.DataFrame, set_name: str, steps: int) -> str:
+    """What the law says of the loss after some steps, or why it cannot say anything yet."""
+    found = law(rungs, set_name)
+    if found is None:
+        marks = ((rungs["set"] == set_name) & (rungs["kind"] == "calibrated")).sum()
+        return f"too few marks to extrapolate ({marks} of {LEAST_POINTS})"
+    least, largest = found.bounds(steps)
+    return (
+        f"{found.lost(steps):.2f} dB below the released network after {steps:,} steps, "
+        f"between {least:.2f} and {largest:.2f} at 95 % if the law holds ({found.marks} marks)"
+    )
+
+
+def plot_ladder(rungs: pd.DataFrame, *, set_name: str, last_step: int) -> Figure:
+    """Left, every rung on one set; right, what the two trainings lose there by steps, and where that leads.
+
+    Args:
+        rungs: as :func:`ladder` gives them.
+        set_name: of both panels.
         last_step: to which the law is drawn.
     """
-    figure = Figure(figsize=(9.4, 4.2))
+    figure = Figure(figsize=(9.4, 4.6))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_rungs(left, rungs, set_name)
-    _draw_curves(right, curves, last_step)
+    _draw_training(right, rungs, set_name, last_step)
     return figure
 
 
@@ -162,27 +190,24 @@ def _draw_rungs(axes: Axes, rungs: pd.DataFrame, set_name: str) -> None:
     axes.margins(x=0.12, y=0.09)
 
 
-def _draw_curves(axes: Axes, curves: pd.DataFrame, last_step: int) -> None:
-    points = gaps(curves)
-    for run, label in (("control", "released, trained on"), ("calibrated", "converted, calibrated")):
-        rows = curves[curves["run"] == run].dropna(subset=["psnr_y"])
-        marker = "o" if run == "control" else "P"
-        axes.plot(rows["step"], rows["psnr_y"], color=_COLORS[run], marker=marker, label=label)
-    law = gap_law(points)
-    if law is not None:
-        steps = np.geomspace(points["step"].max(), last_step, 20)
-        level = points["control"].iloc[-1]
-        axes.plot(
-            steps,
-            level - law.gap_at_one * steps**-law.power,
-            color=_COLORS["calibrated"],
-            linestyle=":",
-            label="extrapolated",
-        )
-    axes.set_xscale("log")
-    axes.set(xlabel="steps", ylabel="PSNR-Y on held-out photographs, dB")
-    if len(curves):
-        axes.legend()
+def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: int) -> None:
+    here = rungs[rungs["set"] == set_name]
+    trainings = (
+        ("calibrated", BEGINNING, "P", "converted, calibrated"),
+        ("control", ORIGINAL, "o", "released, trained on"),
+    )
+    for kind, beginning, marker, label in trainings:
+        rows = here[(here["kind"] == kind) | (here["run"] == beginning)].sort_values("steps")
+        axes.plot(rows["steps"], rows["lost"], color=_COLORS[kind], marker=marker, label=label)
+    found = law(rungs, set_name)
+    if found is not None:
+        steps = np.geomspace(1, last_step + 1) - 1
+        style = {"color": _COLORS["calibrated"], "linewidth": 1}
+        axes.plot(steps, found.lost(steps), linestyle=":", label="law", **style)
+        axes.fill_between(steps, *found.bounds(steps), alpha=0.15, **style)
+    axes.set_xscale("symlog", linthresh=100)
+    axes.set(xlabel="steps", ylabel=f"dB below the released network on {set_name}")
+    axes.legend(loc="upper right")
 
 
 def after_training(rungs: pd.DataFrame, set_name: str) -> str:
@@ -221,17 +246,27 @@ def _range(values: pd.Series) -> str:
     return " to ".join(f"{value:,}" for value in dict.fromkeys([values.min(), values.max()]))
 
 
-def memory_by_window(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line a family, two columns a window: softmax_8, taylor_8, softmax_16, ... in MiB.
+def by_window(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One line a family, two columns a window: softmax_8, taylor_8, softmax_16, ...
 
     Args:
-        rows: family, window_size, method ("softmax" or "taylor"), peak_memory_mib.
+        rows: family, window_size, method ("softmax" or "taylor"), one each, and ``column``.
+        column: of the numbers. One is missing where a family has no softmax at a window.
     """
-    wide = rows.pivot(index="family", columns=["window_size", "method"], values="peak_memory_mib")
+    wide = rows.pivot(index="family", columns=["window_size", "method"], values=column)
     wide = wide.reindex(list(dict.fromkeys(rows["family"])))
     columns = sorted(wide.columns)
     wide = wide[columns].set_axis([f"{method}_{window}" for window, method in columns], axis=1)
     return wide.reset_index()
+
+
+def window_headings(wide: pd.DataFrame) -> dict[str, str]:
+    """Headings of the columns of :func:`by_window`."""
+    methods = {"softmax": "softmax", "taylor": "converted"}
+    parts = {name: name.partition("_") for name in wide.columns[1:]}
+    return {"family": "family"} | {
+        name: f"{window}: {methods[method]}" for name, (method, _, window) in parts.items()
+    }
 
 
 def plot_choices(crops: pd.DataFrame) -> Figure:

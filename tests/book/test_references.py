@@ -11,7 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PAGES = sorted((ROOT / "book").glob("*.md"))
-STILL_WITHOUT = ("13_",)
 
 
 def referred_to() -> set[str]:
@@ -38,8 +37,6 @@ def drawn(text: str) -> tuple[list[str], str]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_figure_and_table_has_a_name_that_prose_refers_to(path):
-    if path.stem.startswith(STILL_WITHOUT):
-        return
     names = []
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type != "code":
@@ -65,8 +62,6 @@ def test_figures_and_tables_of_prose_by_hand():
 
 @pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
 def test_each_figure_and_table_of_prose_has_a_caption_and_a_name_that_prose_refers_to(path):
-    if path.stem.startswith(STILL_WITHOUT):
-        return
     names, rest = drawn(prose(path))
     assert re.findall(r"^\|[-| :]+\|$", rest, re.MULTILINE) == [], "a table without a caption"
     assert "" not in names and set(names) - referred_to() == set()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from taylorir.report.conversion import (
     LEAST_POINTS,
     after_training,
+    by_window,
     forecast,
-    gap_law,
-    gaps,
     ladder,
-    memory_by_window,
+    law,
     one_by_one,
     plot_choices,
     plot_ladder,
     plot_rungs,
     survey_table,
+    window_headings,
 )
 
 ROWS = pd.DataFrame(
@@ -58,35 +59,64 @@ def test_the_rungs_stand_in_their_order_with_their_losses():
     ]
 
 
-def curves(calibrated: dict[int, float], control: dict[int, float]) -> pd.DataFrame:
-    rows = [("calibrated", step, db) for step, db in calibrated.items()]
-    rows += [("control", step, db) for step, db in control.items()]
-    return pd.DataFrame(rows, columns=["run", "step", "psnr_y"]).assign(cpu_seconds=1.0)
+def marks(losses: dict[int, float], beginning: float = 0.8) -> pd.DataFrame:
+    """Rungs of a network that begins 0.8 dB below the released one."""
+    rows = [("dat_light_x2", "Set5", "a", 39.0, 0.9), ("centred_best", "Set5", "a", 39.0 - beginning, 0.9)]
+    rows += [(f"calibrated_{step}", "Set5", "a", 39.0 - lost, 0.9) for step, lost in losses.items()]
+    runs = [("centred_best", 5.0, 0, 0.0)] + [(f"calibrated_{n}", 5.0, n, 0.8 * n) for n in losses]
+    return ladder(pd.DataFrame(rows, columns=ROWS.columns), pd.DataFrame(runs, columns=RUNS.columns), 100)
 
 
-def test_a_law_through_gaps_that_halve_is_found_and_forecasts():
-    steps = [100, 200, 400, 800]
-    measured = curves({step: 38 - 100 / step for step in steps}, dict.fromkeys(steps, 38.0))
-    law = gap_law(gaps(measured))
-    assert (law.gap_at_one, law.power, law.points) == (pytest.approx(100), pytest.approx(1), 4)
-    assert law.gap(1000) == pytest.approx(0.1)
-    assert forecast(gaps(measured), 1000) == (
-        "0.10 dB below the control after 1,000 steps (power law, 4 points)"
+def test_a_law_that_holds_is_found_without_doubt():
+    """0.8 dB (1 + n / 100)^-1 is 0.4 after 100 steps and 0.08 after 900."""
+    found = law(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set5")
+    assert (np.exp(found.log_scale), found.power) == (pytest.approx(100), pytest.approx(1))
+    assert (found.beginning, found.marks) == (pytest.approx(0.8), 3)
+    assert found.lost(900) == pytest.approx(0.08)
+    assert found.bounds(900) == (pytest.approx(0.08), pytest.approx(0.08))
+    assert forecast(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set5", 900) == (
+        "0.08 dB below the released network after 900 steps, between 0.08 and 0.08 at 95 % if the law holds "
+        "(3 marks)"
     )
 
 
-@pytest.mark.parametrize("steps", [[], [100], [100, 200, 400]])
-def test_few_points_forecast_nothing(steps):
-    measured = curves({step: 37.0 for step in steps}, dict.fromkeys(steps, 38.0))
-    assert gap_law(gaps(measured)) is None
-    assert forecast(gaps(measured), 9000) == (
-        f"too few points to extrapolate ({len(steps)} of {LEAST_POINTS})"
+def test_marks_that_scatter_leave_doubt_that_grows_with_the_steps():
+    found = law(marks({100: 0.41, 300: 0.195, 700: 0.102, 1500: 0.049}), "Set5")
+    spreads = [np.log(largest / least) for least, largest in map(found.bounds, (0, 700, 90_000))]
+    assert spreads[0] == pytest.approx(0) and 0.01 < spreads[1] < spreads[2]
+    least, largest = found.bounds(np.array([100.0, 900.0]))
+    assert (least < found.lost(np.array([100.0, 900.0]))).all() and (largest[1] < 0.8)
+
+
+def test_doubt_is_that_of_least_squares():
+    """Against the derivatives and the scatter taken by hand."""
+    steps, losses = np.array([100, 300, 700, 1500]), np.array([0.41, 0.195, 0.102, 0.049])
+    found = law(marks(dict(zip(steps.tolist(), losses.tolist(), strict=True))), "Set5")
+
+    def slopes(n):
+        return np.array(
+            [found.power * n / (n + np.exp(found.log_scale)), -np.log1p(n / np.exp(found.log_scale))]
+        )
+
+    design = slopes(steps).T
+    residual = np.log(losses) - np.log(found.lost(steps))
+    covariance = np.linalg.inv(design.T @ design) * (residual @ residual / 2)  # of four marks, two numbers
+    spread = 4.3027 * np.sqrt(slopes(900) @ covariance @ slopes(900))  # Student's t, two degrees of freedom
+    assert np.log(found.bounds(900)[1] / found.lost(900)) == pytest.approx(spread, rel=1e-3)
+
+
+@pytest.mark.parametrize("losses", [{}, {100: 0.4}, {100: 0.4, 200: 0.3}])
+def test_few_marks_forecast_nothing(losses):
+    assert law(marks(losses), "Set5") is None
+    assert (
+        forecast(marks(losses), "Set5", 9000)
+        == f"too few marks to extrapolate ({len(losses)} of {LEAST_POINTS})"
     )
 
 
-def test_gaps_are_those_of_steps_at_which_both_were_measured():
-    found = gaps(curves({100: 37.0, 200: 37.5, 300: float("nan")}, {100: 38.0, 300: 38.0}))
-    assert found[["step", "calibrated", "control", "gap"]].values.tolist() == [[100, 37.0, 38.0, 1.0]]
+def test_losses_that_do_not_fall_forecast_nothing():
+    assert law(marks({100: 0.4, 200: 0.9, 300: 1.5}), "Set5") is None
+    assert law(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set14") is None
 
 
 CROPS = pd.DataFrame(
@@ -106,9 +136,15 @@ def test_figures_are_drawn_of_whatever_rows_there_are(part):
     left, right = plot_choices(CROPS[part]).axes
     assert len(right.patches) == (2 if part == slice(None) else 0)
     rungs = ladder(ROWS[part], RUNS[part], transfer_steps=10)
-    measured = curves({1: 1.0}, {1: 2.0}) if part == slice(None) else curves({}, {})
-    left, right = plot_ladder(rungs, measured, set_name="Set5", last_step=90).axes
+    left, right = plot_ladder(rungs, set_name="Set5", last_step=90).axes
     assert len(left.get_yticks()) == (rungs["set"] == "Set5").sum()
+
+
+def test_the_law_is_drawn_once_there_is_one():
+    for losses, lines in (({100: 0.4, 300: 0.2}, 2), ({100: 0.4, 300: 0.2, 700: 0.1}, 3)):
+        _, right = plot_ladder(marks(losses), set_name="Set5", last_step=9000).axes
+        assert len(right.lines) == lines
+        assert right.lines[0].get_xdata().tolist() == [0, *losses]
 
 
 def test_of_each_training_the_box_shows_the_last_mark():
@@ -127,12 +163,15 @@ def test_what_training_brought_back_is_said_of_the_last_mark_or_not_at_all():
     assert after_training(rungs, "Set14") == "has not been trained on here yet"
 
 
-def test_memory_stands_in_one_line_a_family():
-    rows = [("B", 8, "softmax", 2.0), ("B", 8, "taylor", 1.0), ("A", 16, "softmax", 4.0)]
-    columns = ["family", "window_size", "method", "peak_memory_mib"]
-    wide = memory_by_window(pd.DataFrame([*rows, ("A", 16, "taylor", 3.0)], columns=columns))
-    assert list(wide.columns) == ["family", "softmax_8", "taylor_8", "softmax_16", "taylor_16"]
+def test_families_stand_in_one_line_each():
+    rows = [("B", 8, "softmax", 2.0), ("B", 8, "taylor", 1.0), ("A", 16, "taylor", 3.0)]
+    wide = by_window(pd.DataFrame(rows, columns=["family", "window_size", "method", "mib"]), "mib")
+    assert list(wide.columns) == ["family", "softmax_8", "taylor_8", "taylor_16"]
     assert list(wide["family"]) == ["B", "A"] and wide["taylor_16"].tolist()[1] == 3.0
+    assert window_headings(wide) == {
+        "family": "family", "softmax_8": "8: softmax", "taylor_8": "8: converted",
+        "taylor_16": "16: converted",
+    }  # fmt: skip
 
 
 def test_the_survey_has_a_line_for_sites_that_differ_in_width_and_mask_alone():

@@ -11,8 +11,6 @@ import pytest
 from taylorir.pipeline.parameters import check_parameters, declared_parameters
 from tests.structure.test_structure import NOTEBOOKS
 
-# Rows of jobs that go on: no parameter of theirs shows a reader anything else yet.
-CHAPTERS = [path for path in NOTEBOOKS if not path.stem.startswith("13_")]
 FOLDED = re.compile(r"<details><summary>Answers</summary>\n\n(.*)\n\n</details>\Z", re.S)
 EXERCISE = re.compile(r"^\d\. `(\w+) = (.+?)`\. .+\?$", re.M)
 
@@ -23,7 +21,7 @@ def exercises(path) -> list[tuple[str, str]]:
     return EXERCISE.findall(re.sub(r"\n   ", " ", FOLDED.sub("", text)))
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_chapter_ends_with_three_exercises_and_folded_answers(path):
     cell = nbformat.read(path, as_version=4).cells[-1]
     assert (cell.id, cell.cell_type) == ("exercises", "markdown")
@@ -31,7 +29,7 @@ def test_each_chapter_ends_with_three_exercises_and_folded_answers(path):
     assert len(exercises(path)) == len(re.findall(r"^\d\. ", answers, re.M)) == 3
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_exercise_changes_a_parameter_of_its_notebook_to_a_value_that_it_takes(path):
     declared = declared_parameters(nbformat.read(path, as_version=4))
     for name, value in exercises(path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from tests.book.browser import browse, find_browser, served
 from tests.book.glued import EXECUTED, needs_notebooks
+from tests.book.test_book import BOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -83,3 +86,19 @@ def test_no_long_table_stands_open():
         by_name |= lengths(nbformat.read(path, 4).cells)
     assert len(by_name) >= 25
     assert {name: rows for name, rows in by_name.items() if rows > LONGEST_OPEN} == {}
+
+
+FOLDED = """JSON.stringify([...document.querySelectorAll('.tag_hide-cell > details:not([open])')].map(
+  fold => ['.tir-table', 'summary', '.cell_input'].map(part => fold.querySelector(part).checkVisibility())))"""
+
+
+@pytest.mark.book
+@pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke")
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_paper_shows_what_is_folded_and_no_code(tmp_path):
+    with served(BOOK) as address, browse(find_browser(), tmp_path / "profile") as page:
+        page.open(f"{address}_executed/05_memory.html")
+        assert {tuple(one) for one in json.loads(page.evaluate(FOLDED))} == {(False, True, False)}
+        page.call("Emulation.setEmulatedMedia", media="print")
+        shown = json.loads(page.evaluate(FOLDED))
+        assert len(shown) >= 5 and {tuple(one) for one in shown} == {(True, False, False)}

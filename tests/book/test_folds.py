@@ -89,7 +89,8 @@ def test_no_long_table_stands_open():
 
 
 FOLDED = """JSON.stringify([...document.querySelectorAll('.tag_hide-cell > details:not([open])')].map(
-  fold => ['.tir-table', 'summary', '.cell_input'].map(part => fold.querySelector(part).checkVisibility())))"""
+  fold => ['.tir-table', 'summary', '.cell_input'].map(part =>
+    fold.querySelector(part).checkVisibility())))"""
 
 
 @pytest.mark.book

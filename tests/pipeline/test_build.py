@@ -152,16 +152,24 @@ def test_a_second_build_in_the_same_folder_is_refused_in_one_line(tmp_path):
     assert snakemake(tmp_path, target).returncode == 0
 
 
+def command_line(process):
+    """Its words; none of a process that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 @pytest.mark.parametrize("victim", ["make", "snakemake"])
 def test_a_killed_build_leaves_nothing_running_and_the_same_command_goes_on(tmp_path, victim):
     write_make_project(tmp_path, **{"01_a": "print(1)", "02_b": HANGS_ONCE})
     with started_build(tmp_path) as build:
         processes = build.children(recursive=True)
-        kernels = [process for process in processes if "ipykernel_launcher" in process.cmdline()]
-        assert kernels
-        commands = {"make": build} | {p.cmdline()[2]: p for p in processes if len(p.cmdline()) > 2}
+        words = {process: command_line(process) for process in processes}
+        assert any("ipykernel_launcher" in line for line in words.values())
+        commands = {"make": build} | {line[2]: process for process, line in words.items() if len(line) > 2}
         commands[victim].kill()
-        wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in processes))
+        wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes))
     again = run(tmp_path, "make", "book")
     assert again.returncode == 0, again.stdout
     assert (tmp_path / "_build" / "html" / "index.html").is_file()

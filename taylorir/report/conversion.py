@@ -146,6 +146,11 @@ def forecast(rungs: pd.DataFrame, set_name: str, steps: int) -> str:
         marks = ((rungs["set"] == set_name) & (rungs["kind"] == "calibrated")).sum()
         return f"too few marks to extrapolate ({marks} of {LEAST_POINTS})"
     least, largest = found.bounds(steps)
+    if largest > found.beginning:
+        return (
+            f"a law through {found.marks} marks says {found.lost(steps):.2f} dB below the released network "
+            f"after {steps:,} steps, but they leave it so open that it forecasts nothing yet"
+        )
     return (
         f"{found.lost(steps):.2f} dB below the released network after {steps:,} steps, "
         f"between {least:.2f} and {largest:.2f} at 95 % if the law holds ({found.marks} marks)"
@@ -204,7 +209,7 @@ def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: in
         steps = np.geomspace(1, last_step + 1) - 1
         style = {"color": _COLORS["calibrated"], "linewidth": 1}
         axes.plot(steps, found.lost(steps), linestyle=":", label="law", **style)
-        axes.fill_between(steps, *found.bounds(steps), alpha=0.15, **style)
+        axes.fill_between(steps, *np.minimum(found.bounds(steps), found.beginning), alpha=0.15, **style)
     axes.set_xscale("symlog", linthresh=100)
     axes.set(xlabel="steps", ylabel=f"dB below the released network on {set_name}")
     axes.legend(loc="upper right")

@@ -114,6 +114,14 @@ def test_few_marks_forecast_nothing(losses):
     )
 
 
+def test_marks_whose_doubt_is_wider_than_the_loss_forecast_nothing():
+    scattered = marks({100: 0.35, 200: 0.34, 300: 0.2})
+    assert law(scattered, "Set5").bounds(9000)[1] > 0.8
+    assert forecast(scattered, "Set5", 9000).endswith("so open that it forecasts nothing yet")
+    drawn = plot_ladder(scattered, set_name="Set5", last_step=9000).axes[1]
+    assert drawn.get_ylim()[1] < 1
+
+
 def test_losses_that_do_not_fall_forecast_nothing():
     assert law(marks({100: 0.4, 200: 0.9, 300: 1.5}), "Set5") is None
     assert law(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set14") is None

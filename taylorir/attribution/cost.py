@@ -21,7 +21,7 @@ import typer
 from taylorir.attribution.maps import FOLD, centre_patch, local_attribution
 from taylorir.evaluation import peak_resident_memory
 from taylorir.networks import build_model
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 
 
 def attribution_cost(variant: str, *, lr_size: int = 64, fold: int = FOLD, batch_size: int = 2) -> dict:
@@ -88,7 +88,7 @@ def _main(
     if out is None:
         typer.echo(table.to_string(index=False))
     else:
-        write_atomic(out, lambda stream: table.to_csv(stream, index=False))
+        write_rows(out, table)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ since: then the old rows go. Networks are compared on equal patches, so their di
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from taylorir.attribution.maps import (
 from taylorir.datasets import NamedImage, load_images
 from taylorir.images import imresize, to_tensor
 from taylorir.networks import build_model, load_network
-from taylorir.rows import one_line, provenance, read_rows, write_atomic
+from taylorir.rows import one_line, provenance, read_rows, write_rows
 
 _SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
 _SOFTMAX = {"softmax_backend": "flash"}
@@ -237,7 +236,7 @@ def _main(
     for row in attribution_rows(networks, crops, **settings, known=rows, progress=True):
         new = pd.DataFrame([row])  # an empty table before it would turn its integers to floats
         rows = new if rows is None or rows.empty else pd.concat([rows, new], ignore_index=True)
-        write_atomic(out, functools.partial(rows.to_csv, index=False))
+        write_rows(out, rows)
 
 
 def main() -> None:

@@ -33,10 +33,9 @@ def check_out(out: Path | None) -> None:
 def write_csv(rows: pd.DataFrame, out: Path | None) -> None:
     """Write the file, whole or not at all."""
     if out is not None:
-        from taylorir.rows import write_atomic
+        from taylorir.rows import write_rows
 
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
+        write_rows(out, rows)
 
 
 def print_json(rows: pd.DataFrame) -> None:

@@ -25,7 +25,7 @@ from taylorir.attention import taylor_attention
 from taylorir.cost.allocations import AllocationTrace, record
 from taylorir.cost.timing import machine_load
 from taylorir.networks import taylor_efficient_published
-from taylorir.rows import provenance
+from taylorir.rows import provenance, write_rows
 
 MIB = 2**20
 PEAK_SIDE = 1024
@@ -288,7 +288,7 @@ def main() -> None:
         kept = stored[~stored["against"].isin(chosen)]
         rows = pd.concat([kept, speed], ignore_index=True) if len(kept) else speed
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(arguments.out, index=False, float_format="%.4g")
+        write_rows(arguments.out, rows, "%.4g")
     shown = ["windows", "num_heads", "num_tokens", "head_dim", "pass", "against", "other_ms", "taylor_ms"]
     shown += ["ratio", "bar", "share", "share_bar"]
     print(speed[shown].to_string(index=False, float_format="{:.2f}".format, na_rep=""))

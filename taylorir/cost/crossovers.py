@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention
 from taylorir.cost.timing import time_calls
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 
 HEAD_DIMS = (4, 8, 10, 15, 16, 24, 30, 32, 48, 64)
 SHARES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = crossover_rows()
-    write_atomic(arguments.out, lambda file: file.write(rows.to_csv(index=False).encode()))
+    write_rows(arguments.out, rows)
     print(rows[["head_dim", "num_tokens"]].to_string(index=False))
 
 

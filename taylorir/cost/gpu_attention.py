@@ -29,7 +29,7 @@ from taylorir.attention import taylor_direct
 from taylorir.attention.kernels import triton_operator
 from taylorir.attention.kernels.triton_launch import KernelCalls, KernelConfig, padded
 from taylorir.attention.kernels.triton_operator import taylor_efficient_triton
-from taylorir.rows import provenance
+from taylorir.rows import provenance, write_rows
 
 _OVERWRITTEN = 1 << 30  # bytes: many times the cache, and a quarter of a millisecond
 MODES = ("forward", "forward+backward")
@@ -237,14 +237,14 @@ def main() -> None:
     cases = [Case(head_dim, windows=arguments.windows) for head_dim in arguments.head_dim]
     if arguments.tune:
         tuning = pd.DataFrame([row for case in cases for row in tune(case)])
-        tuning.to_csv(arguments.out / "gpu_tuning.csv", index=False)
+        write_rows(arguments.out / "gpu_tuning.csv", tuning)
         shown = (
             tuning.sort_values(["head_dim", "kernel", "latency_ms"]).groupby(["head_dim", "kernel"]).head(4)
         )
         print(shown.iloc[:, :7].to_string(index=False))
     rows = [row for case in cases for mode in MODES for row in benchmark(case, mode, arguments.repeats)]
     frame = pd.DataFrame(rows)
-    frame.to_csv(arguments.out / "gpu_attention.csv", index=False)
+    write_rows(arguments.out / "gpu_attention.csv", frame)
     columns = ["attention", "mode", "head_dim", "latency_ms", "speedup"]
     columns += ["peak_mib", "memory_ratio", "relative_error"]
     print(frame[columns].round(4).to_string(index=False))

@@ -17,7 +17,7 @@ from torch.nn.functional import l1_loss
 
 from taylorir.cost.timing import machine_load, time_calls
 from taylorir.networks import SwinIR, build_model
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 
 NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "SwinIR-S, window 8": ("swinir_s_x2", {}),
@@ -194,9 +194,7 @@ def main() -> None:
     )
     if arguments.out.exists():
         rows = with_rows(pd.read_csv(arguments.out), rows)
-    write_atomic(
-        arguments.out, lambda stream: stream.write(rows.to_csv(index=False, float_format="%.4g").encode())
-    )
+    write_rows(arguments.out, rows, "%.4g")
     shown = [
         "network",
         "mode",

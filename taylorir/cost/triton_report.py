@@ -25,7 +25,7 @@ from taylorir.attention.kernels.triton_launch import (
     kernel_constants,
     padded,
 )
-from taylorir.rows import one_line, provenance
+from taylorir.rows import one_line, provenance, write_rows
 
 SHARED_KIB = {
     **dict.fromkeys(("sm_80", "sm_87"), 163),
@@ -171,7 +171,7 @@ def main() -> None:
     dtypes = [getattr(torch, name) for name in arguments.dtype]
     frame = pd.DataFrame(report_rows(arguments.target, dtypes, arguments.head_dim))
     if arguments.out is not None:
-        frame.to_csv(arguments.out, index=False)
+        write_rows(arguments.out, frame)
     frame["failed"] = frame["status"] != "ok"
     needs = {"failed": "sum", "stack_bytes": "max", "shared_bytes": "max", "programs": "min"}
     print(frame.groupby(["target", "dtype", "head_dim"], sort=False).agg(needs).to_string())

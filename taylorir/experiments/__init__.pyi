@@ -13,6 +13,7 @@ from .differences import (
     image_differences as image_differences,
     with_rows as with_rows,
 )
+from .few_crops import gains_over_floor as gains_over_floor
 from .gallery import (
     Panel as Panel,
     crop_panels as crop_panels,

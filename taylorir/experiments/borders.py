@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from taylorir.evaluation import evaluate
 from taylorir.networks import SwinIR, load_network
-from taylorir.rows import PROVENANCE_COLUMNS, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, write_rows
 
 BORDERS = ("reflect", "ragged")
 _COLUMNS = ("model", "set", "image", "height", "width", "upscale", "window_size", "border", "made_up")
@@ -64,7 +64,7 @@ def main(
     """Measure trained networks with padded and with ragged borders."""
     networks = {path.stem: load_network(str(path)).eval() for path in weights}
     rows = border_rows(networks, dataset, data_root)
-    write_atomic(out, lambda stream: stream.write(rows.to_csv(index=False).encode()))
+    write_rows(out, rows)
     means = rows.pivot_table(index=["model", "set"], columns="border", values="psnr_y")
     means["difference"] = means["ragged"] - means["reflect"]
     print(means.round(4).to_string())

@@ -26,7 +26,7 @@ from torch import nn
 
 from taylorir.convert import survey, taylorize
 from taylorir.cost import flops_of, machine_load, memory_of, time_calls
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 
 LR_SIZE = 96
 SIDES = (8, 16, 32, 48)
@@ -184,24 +184,19 @@ def _run(model: nn.Module, image: torch.Tensor) -> torch.Tensor:
     return model(image)
 
 
-def _write(rows: pd.DataFrame, out: Path) -> None:
-    content = rows.to_csv(index=False, lineterminator="\n").encode()
-    write_atomic(out, lambda file: file.write(content))
-
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command("survey")
 def _survey(out: Path) -> None:
     """Where each family attends."""
-    _write(survey_rows(), out)
+    write_rows(out, survey_rows())
 
 
 @app.command("memory")
 def _memory(out: Path) -> None:
     """Count the memory and the operations of all families."""
-    _write(memory_rows(), out)
+    write_rows(out, memory_rows())
 
 
 @app.command("time")
@@ -213,7 +208,7 @@ def _time(
 ) -> None:
     """Time families; all of them take minutes, and want a machine that does nothing else."""
     torch.set_num_threads(threads)
-    _write(time_rows(family or tuple(FAMILIES), repeats=repeats), out)
+    write_rows(out, time_rows(family or tuple(FAMILIES), repeats=repeats))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from taylorir.datasets import NamedImage, sample_split
 from taylorir.experiments.protocol import find_run
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 from taylorir.training import HeldOut, train
 
 #: Side of a crop in HR pixels, and of a window in LR pixels: a crop is one window.
@@ -92,10 +92,23 @@ def few_crops_rows(
     return pd.DataFrame(rows)
 
 
+def gains_over_floor(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a transformer gains: the rows of :func:`few_crops_rows` with one, less those without, in dB.
+
+    Returns:
+        The rows of patch sizes from 1, with fitted and unseen as differences at equal crops and seed.
+    """
+    keys, columns = ["crops", "seed"], ["fitted", "unseen"]
+    gains = rows[rows["patch_size"] > 0].set_index(keys)
+    floor = rows[rows["patch_size"] == 0].set_index(keys)[columns]
+    gains[columns] -= floor.loc[gains.index].to_numpy()
+    return gains.reset_index()
+
+
 def main(out: Annotated[Path, typer.Option(help="CSV file to write.")]) -> None:
     """Train on few crops, and write a row a training."""
     rows = few_crops_rows(COUNTS, PATCH_SIZES, steps=STEPS, seeds=SEEDS)
-    write_atomic(out, lambda file: file.write(rows.to_csv(index=False, lineterminator="\n").encode()))
+    write_rows(out, rows)
 
 
 if __name__ == "__main__":

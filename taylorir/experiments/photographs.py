@@ -26,7 +26,7 @@ from taylorir.experiments.robustness import sharpness
 from taylorir.images import niqe, psnr
 from taylorir.networks import load_network
 from taylorir.report import Estimate, estimate, judge
-from taylorir.rows import PROVENANCE_COLUMNS, WEIGHTS_FOLDER, provenance, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, WEIGHTS_FOLDER, provenance, write_rows
 
 LANCZOS = "lanczos"
 FILTERS = (BICUBIC, LANCZOS)
@@ -153,7 +153,7 @@ def main(
             options = {"name": name, "truth": name == known, "seeds": seeds, "progress": True}
             frames.append(photograph_rows(fitting, images, upscale, **options))
     rows = pd.concat(frames, ignore_index=True)
-    write_atomic(out, lambda file: file.write(rows.to_csv(index=False, lineterminator="\n").encode()))
+    write_rows(out, rows)
     print(rows.groupby(["set", "upscale", "model"], sort=False)["niqe"].mean().round(2).to_string())
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from taylorir.evaluation import evaluate
 from taylorir.networks import load_network
-from taylorir.rows import PROVENANCE_COLUMNS, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, write_rows
 
 PRECISIONS = ("float32", "bfloat16")
 _COLUMNS = ("model", "set", "image", "height", "width", "upscale", "psnr_y", "ssim_y", "seconds")
@@ -65,7 +65,7 @@ def main(
         torch.set_num_threads(threads)
     networks = {path.stem: load_network(str(path)).eval() for path in weights}
     rows = precision_rows(networks, dataset, data_root)
-    write_atomic(out, lambda stream: stream.write(rows.to_csv(index=False).encode()))
+    write_rows(out, rows)
     means = rows.pivot_table(index=["model", "set"], columns="dtype", values=["psnr_y", "seconds"])
     print(means.round(4).to_string())
 

@@ -23,7 +23,7 @@ from taylorir.datasets import NamedImage, image_files, iterate_images, load_imag
 from taylorir.evaluation import default_overlap, plan_axis, super_resolve, window_pixels
 from taylorir.images import imresize, mod_crop, open_picture, psnr, rgb_to_y, ssim
 from taylorir.networks import load_network
-from taylorir.rows import provenance, write_atomic
+from taylorir.rows import provenance, write_rows
 
 STANDARD = "standard"
 FULL_RANGE_LUMA = (0.299, 0.587, 0.114)
@@ -252,7 +252,7 @@ def _main(out: Annotated[Path, typer.Option(help="CSV to write.")]) -> None:
         model = load_network(name)
         overlaps = (window_pixels(model), default_overlap(model))
         rows.append(measure_tiling(model, name, lr, [(tile, overlap) for overlap in overlaps], progress=True))
-    write_atomic(out, lambda stream: pd.concat(rows).to_csv(stream, index=False))
+    write_rows(out, pd.concat(rows))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from taylorir.experiments.protocol_restoration import (
 )
 from taylorir.networks import ForeignConfig, ForeignNetwork
 from taylorir.report import judge
-from taylorir.rows import PROVENANCE_COLUMNS, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, write_rows
 
 
 def restoration_means(rows: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
@@ -104,8 +104,7 @@ def _main(
     out: Annotated[Path, typer.Option(help="CSV to write.")] = Path("data/results/restoration_input.csv"),
 ) -> None:
     """Measure the degraded images themselves."""
-    content = input_rows(data_root=data_root).to_csv(index=False, lineterminator="\n").encode()
-    write_atomic(out, lambda file: file.write(content))
+    write_rows(out, input_rows(data_root=data_root))
 
 
 if __name__ == "__main__":

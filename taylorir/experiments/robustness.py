@@ -20,7 +20,7 @@ from taylorir.datasets import NamedImage, load_images
 from taylorir.evaluation import load_model, super_resolve
 from taylorir.images import DEGRADATIONS, degrade, mod_crop, psnr, rgb_to_y, ssim
 from taylorir.report import estimate, judge
-from taylorir.rows import PROVENANCE_COLUMNS, provenance, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, provenance, write_rows
 
 
 def robustness_rows(
@@ -136,8 +136,7 @@ def _main(
         means = rows.groupby(["degradation", "model"], sort=False)["psnr_y"].mean().unstack().round(2)
         print(means.to_string())
     else:
-        content = rows.to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(out, lambda file: file.write(content))
+        write_rows(out, rows)
 
 
 if __name__ == "__main__":

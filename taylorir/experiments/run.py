@@ -32,7 +32,7 @@ from taylorir.evaluation import evaluate
 from taylorir.experiments.plan import Run
 from taylorir.experiments.protocol import EXPERIMENTS, TIERS, find_run, runs_of
 from taylorir.networks import SwinIR, build_from_config, load_checkpoint, read_record, taylorize
-from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic
+from taylorir.rows import PROVENANCE_COLUMNS, one_line, provenance, write_atomic, write_rows
 from taylorir.training import (
     Processes,
     TrainConfig,
@@ -273,8 +273,7 @@ def replace_rows(places: Places, name: str, rows: pd.DataFrame, **key: str) -> N
         same = (old[list(key)] == pd.Series(key)).all(axis=1)
         if old[same].reset_index(drop=True).equals(rows):
             return
-        content = pd.concat([old[~same], rows]).to_csv(index=False, lineterminator="\n").encode()
-        write_atomic(path, lambda file: file.write(content))
+        write_rows(path, pd.concat([old[~same], rows]))
 
 
 @contextlib.contextmanager

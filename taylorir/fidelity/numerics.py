@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taylorir.attention import taylor_attention, taylor_efficient
-from taylorir.rows import provenance
+from taylorir.rows import provenance, write_rows
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         quadratic_up_to=max(chosen.num_tokens),
         gradients_up_to=0,
     )
-    rows.to_csv(chosen.out, index=False)
+    write_rows(chosen.out, rows)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -5,6 +5,7 @@ from .files import (
     part_path as part_path,
     sweep_parts as sweep_parts,
     write_atomic as write_atomic,
+    write_rows as write_rows,
 )
 from .folders import (
     DATA_FOLDER as DATA_FOLDER,

@@ -13,11 +13,29 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PART = re.compile(r"\.taylorir-(?P<host>.+)-(?P<pid>\d+)-(?P<run>[0-9a-f]{8})-\d+\.part")
 _RUN = secrets.token_hex(4)  # process numbers come back: a container that starts again often has the same
 _COUNT = itertools.count()
+
+
+def write_rows(path: str | os.PathLike[str], rows: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write a table as CSV, whole or not at all, with the same bytes on every system.
+
+    Args:
+        path: the file to be.
+        rows: without their index.
+        float_format: of numbers, as "%.4g"; None writes all digits.
+
+    Raises:
+        OSError: as :func:`write_atomic`.
+    """
+    content = rows.to_csv(index=False, lineterminator="\n", float_format=float_format).encode()
+    write_atomic(path, lambda file: file.write(content))
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:

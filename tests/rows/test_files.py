@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from taylorir.rows.files import one_line, part_path, sweep_parts, write_atomic
+from taylorir.rows.files import one_line, part_path, sweep_parts, write_atomic, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,3 +148,12 @@ def test_only_parts_of_processes_that_are_no_more_are_swept(tmp_path):
 
 def test_what_an_error_says_is_one_line():
     assert one_line(ValueError("a\n  b")) == "a b" and one_line(KeyError()) == "KeyError"
+
+
+def test_rows_are_the_same_bytes_on_every_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    rows = pd.DataFrame({"a": [1.23456789, 2.0], "b": ["x", "y"]}, index=[7, 8])
+    write_rows(tmp_path / "all.csv", rows)
+    assert (tmp_path / "all.csv").read_bytes() == b"a,b\n1.23456789,x\n2.0,y\n"
+    write_rows(tmp_path / "short.csv", rows, "%.3g")
+    assert (tmp_path / "short.csv").read_bytes() == b"a,b\n1.23,x\n2,y\n"

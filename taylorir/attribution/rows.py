@@ -8,7 +8,6 @@ since: then the old rows go. Networks are compared on equal patches, so their di
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,10 @@ from taylorir.attribution.maps import (
 )
 from taylorir.datasets import NamedImage, load_images
 from taylorir.images import imresize, to_tensor
-from taylorir.networks import build_model, load_network
+from taylorir.networks import build_model, load_network, weights_digest
 from taylorir.rows import one_line, provenance, read_rows, write_rows
 
-_SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
+_SMALL = {"embed_dim": 48, "depths": (4, 4), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
 _SOFTMAX = {"softmax_backend": "flash"}
 _TAYLOR = {"attention": "taylor"}
 
@@ -147,15 +146,6 @@ def describe_network(name: str, model: nn.Module) -> dict[str, object]:
     """What rows and labels say of a network: trained, attention, window_size, shift, position, upscale."""
     shown = ("attention", "window_size", "shift", "position", "upscale")
     return {"trained": name not in UNTRAINED} | {key: getattr(model.config, key) for key in shown}
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over the names and values of all parameters, the first 10 hex digits."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:10]
 
 
 def attribution_rows(

@@ -3,79 +3,75 @@
 Nobody has the truth of such a photograph, so a score judges the result alone. What the score is worth is
 measured beside it, on a set whose truth is known.
 
-``python -m taylorir.experiments.photographs WEIGHTS... --data-root DIR --out data/results/photographs.csv``
+``python -m taylorir.experiments.photographs WEIGHTS... --data-root DIR --out data/results/photographs.csv``;
+what is in the file is not measured again.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
-from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from taylorir.datasets import REAL, NamedImage, load_images, make_pair
-from taylorir.evaluation import BICUBIC, stored_record, super_resolve
+from taylorir.evaluation import stored_record
+from taylorir.experiments.growing import FILTERS, digest_of, enlarge, grow_rows, named_models
 from taylorir.experiments.robustness import sharpness
 from taylorir.images import niqe, psnr
-from taylorir.networks import load_network
 from taylorir.report import Estimate, estimate, judge
-from taylorir.rows import PROVENANCE_COLUMNS, WEIGHTS_FOLDER, provenance, write_rows
+from taylorir.rows import PROVENANCE_COLUMNS, WEIGHTS_FOLDER, provenance, read_rows
 
-LANCZOS = "lanczos"
-FILTERS = (BICUBIC, LANCZOS)
 TRUTH = "truth"
-_COLUMNS = ("set", "image", "model", "upscale", "height", "width", "niqe", "sharpness", "psnr_y")
+_COLUMNS = ("set", "image", "model", "weights", "upscale", "height", "width", "niqe", "sharpness", "psnr_y")
 
 
 def photograph_rows(
-    networks: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | str],
     images: Iterable[NamedImage],
     upscale: int,
     *,
     name: str,
     truth: bool = False,
     seeds: Mapping[str, int] | None = None,
-    progress: bool = False,
 ) -> pd.DataFrame:
-    """Enlarge each image with the filters and the networks, and score the results.
+    """Enlarge each image with each model, and score the results.
 
     Args:
-        networks: by name.
+        models: networks or filters by name, as :func:`taylorir.experiments.growing.enlarge` takes them; with
+            ``truth`` maybe "truth", which scores the HR images themselves.
         images: photographs as they are; with ``truth`` HR images, which are made small by the protocol first.
         upscale: the factor.
         name: of the set.
-        truth: score the HR images too, as model "truth", and take PSNR against them.
+        truth: the images are the truth: take PSNR against them.
         seeds: of the trainings of the networks, by name, for the provenance.
-        progress: show a bar.
 
     Returns:
-        Columns set, image, model, upscale, height and width (of the result), niqe (see
-        :func:`taylorir.images.niqe`), sharpness (see :func:`taylorir.experiments.robustness.sharpness`),
-        psnr_y (dB; NaN without truth) and provenance.
+        Columns set, image, model, weights (see :func:`taylorir.experiments.growing.digest_of`), upscale,
+        height and width (of the result), niqe (see :func:`taylorir.images.niqe`), sharpness (see
+        :func:`taylorir.experiments.robustness.sharpness`), psnr_y (dB; NaN without truth) and provenance.
 
     Raises:
         ValueError: a result is too small for NIQE.
     """
     rows = []
-    for named in tqdm(list(images), desc=f"{name} x{upscale}", disable=not progress, leave=False):
+    for named in images:
         lr, hr = make_pair(named.image, upscale) if truth else (named.image, None)
-        results = {TRUTH: hr} if truth else {}
-        results |= {BICUBIC: super_resolve(BICUBIC, lr, upscale=upscale), LANCZOS: _lanczos(lr, upscale)}
-        results |= {model: super_resolve(network, lr, upscale=upscale) for model, network in networks.items()}
-        for model, result in results.items():
+        for model, itself in models.items():
+            result = hr if model == TRUTH else enlarge(itself, lr, upscale)
             measured = truth and model != TRUTH
             rows.append(
                 {
                     "set": name,
                     "image": named.name,
                     "model": model,
+                    "weights": digest_of(itself),
                     "upscale": upscale,
                     "height": result.shape[0],
                     "width": result.shape[1],
@@ -83,16 +79,11 @@ def photograph_rows(
                     "sharpness": round(sharpness(result), 4),
                     "psnr_y": round(psnr(result, hr, crop_border=upscale), 4) if measured else np.nan,
                     **provenance(
-                        dtype="float32" if model in networks else "uint8", seed=(seeds or {}).get(model)
+                        dtype="uint8" if isinstance(itself, str) else "float32", seed=(seeds or {}).get(model)
                     ),
                 }
             )
     return pd.DataFrame(rows, columns=[*_COLUMNS, *PROVENANCE_COLUMNS])
-
-
-def _lanczos(lr: np.ndarray, upscale: int) -> np.ndarray:
-    size = (lr.shape[1] * upscale, lr.shape[0] * upscale)
-    return np.array(Image.fromarray(lr).resize(size, Image.Resampling.LANCZOS))
 
 
 def compare_scores(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -136,24 +127,28 @@ def agreement(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> Estima
     return estimate((niqes[:, first] < niqes[:, second]) == (psnrs[:, first] > psnrs[:, second]))
 
 
+def _one(model: str, itself: nn.Module | str, image: NamedImage, **options: Any) -> pd.DataFrame:
+    return photograph_rows({model: itself}, [image], **options)
+
+
 def main(
     weights: Annotated[list[str], typer.Argument(help="Names of weights of data/weights, of any factors.")],
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    out: Annotated[Path, typer.Option(help="CSV file; what is in it is not measured again.")],
     data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
     known: Annotated[str, typer.Option(help="The set whose truth is known.")] = "Set14",
 ) -> None:
     """Score enlarged photographs whose truth nobody has, and those of a set whose truth is known."""
-    networks = {name: load_network(name) for name in weights}
+    networks = named_models(weights)
     seeds = {name: stored_record(WEIGHTS_FOLDER / f"{name}.safetensors")["train"]["seed"] for name in weights}
-    frames = []
     for upscale in sorted({network.config.upscale for network in networks.values()}):
-        fitting = {name: network for name, network in networks.items() if network.config.upscale == upscale}
+        models = {name: name for name in FILTERS}
+        models |= {name: network for name, network in networks.items() if network.config.upscale == upscale}
         for name in (*REAL, known):
-            images = load_images(name, data_root)
-            options = {"name": name, "truth": name == known, "seeds": seeds, "progress": True}
-            frames.append(photograph_rows(fitting, images, upscale, **options))
-    rows = pd.concat(frames, ignore_index=True)
-    write_rows(out, rows)
+            measure = functools.partial(_one, upscale=upscale, name=name, truth=name == known, seeds=seeds)
+            of_set = {TRUTH: TRUTH, **models} if name == known else models
+            images, same = load_images(name, data_root), {"set": name, "upscale": upscale}
+            grow_rows(out, of_set, images, measure, same=same, progress=True)
+    rows = read_rows(out.resolve())
     print(rows.groupby(["set", "upscale", "model"], sort=False)["niqe"].mean().round(2).to_string())
 
 

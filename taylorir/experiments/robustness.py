@@ -1,7 +1,7 @@
 """Super-resolution of degraded images: one row an image, degradation and model.
 
-``python -m taylorir.experiments.robustness MODEL... --dataset Set5 --data-root DIR --out
-data/results/robustness.csv``
+``python -m taylorir.experiments.robustness MODEL... --side 192 --out data/results/robustness.csv``; what is
+in the file is not measured again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import nn
 from tqdm import tqdm
 
 from taylorir.datasets import NamedImage, load_images
-from taylorir.evaluation import load_model, super_resolve
+from taylorir.experiments.growing import digest_of, enlarge, grow_rows, named_models
 from taylorir.images import DEGRADATIONS, degrade, mod_crop, psnr, rgb_to_y, ssim
 from taylorir.report import estimate, judge
-from taylorir.rows import PROVENANCE_COLUMNS, provenance, write_rows
+from taylorir.rows import PROVENANCE_COLUMNS, provenance
 
 
 def robustness_rows(
@@ -35,7 +35,7 @@ def robustness_rows(
     """Measure every model on every degraded image by the protocol, against the clean HR.
 
     Args:
-        models: networks, or "bicubic", by name.
+        models: networks or filters by name, as :func:`taylorir.experiments.growing.enlarge` takes them.
         images: HR images.
         upscale: the factor.
         degradations: names that :func:`taylorir.images.degrade` knows; equal LR for every model.
@@ -43,10 +43,12 @@ def robustness_rows(
         progress: show a bar.
 
     Returns:
-        Columns model, image, degradation, upscale, psnr_y, ssim_y, sharpness and provenance. Sharpness needs
-        no reference (see :func:`sharpness`); noise and artefacts raise it as detail does.
+        Columns model, weights (see :func:`taylorir.experiments.growing.digest_of`), image, degradation,
+        upscale, psnr_y, ssim_y, sharpness and provenance. Sharpness needs no reference (see
+        :func:`sharpness`); noise and artefacts raise it as detail does.
     """
     images = list(images)
+    digests = {name: digest_of(model) for name, model in models.items()}
     rows = []
     total = len(images) * len(degradations) * len(models)
     with tqdm(total=total, desc="degraded images", disable=not progress, leave=False) as bar:
@@ -55,10 +57,11 @@ def robustness_rows(
             for name in degradations:
                 lr = degrade(hr, upscale, name, seed=seed)
                 for model_name, model in models.items():
-                    sr = super_resolve(model, lr, upscale=upscale)
+                    sr = enlarge(model, lr, upscale)
                     rows.append(
                         {
                             "model": model_name,
+                            "weights": digests[model_name],
                             "image": named.name,
                             "degradation": name,
                             "upscale": upscale,
@@ -69,7 +72,7 @@ def robustness_rows(
                         }
                     )
                     bar.update()
-    columns = ["model", "image", "degradation", "upscale", "psnr_y", "ssim_y", "sharpness"]
+    columns = ["model", "weights", "image", "degradation", "upscale", "psnr_y", "ssim_y", "sharpness"]
     return pd.DataFrame(rows, columns=[*columns, *PROVENANCE_COLUMNS])
 
 
@@ -121,22 +124,25 @@ def paired_gain(
 
 
 def _main(
-    models: Annotated[list[str], typer.Argument(help="bicubic, names of weights, or checkpoints.")],
+    models: Annotated[list[str], typer.Argument(help="bicubic, lanczos, names of weights, or checkpoints.")],
+    out: Annotated[Path, typer.Option(help="CSV file; what is in it is not measured again.")],
     dataset: Annotated[str, typer.Option(help="The image set.")] = "samples",
     upscale: Annotated[int, typer.Option(help="The factor.")] = 2,
+    side: Annotated[int, typer.Option(help="Only the upper left square of so many HR pixels; 0: all.")] = 0,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the image sets.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="CSV to write; printed if left out.")] = None,
 ) -> None:
     """Measure models on degraded images."""
-    networks = {name: load_model(name) for name in models}
-    rows = robustness_rows(networks, load_images(dataset, data_root), upscale, seed=seed, progress=True)
-    rows.insert(1, "set", dataset)
-    if out is None:
-        means = rows.groupby(["degradation", "model"], sort=False)["psnr_y"].mean().unstack().round(2)
-        print(means.to_string())
-    else:
-        write_rows(out, rows)
+    same = {"set": dataset, "upscale": upscale, "side": side, "seed": seed}
+    images = [
+        NamedImage(image.name, image.image[: side or None, : side or None])
+        for image in load_images(dataset, data_root)
+    ]
+
+    def measure(name: str, model: nn.Module | str, image: NamedImage) -> pd.DataFrame:
+        return robustness_rows({name: model}, [image], upscale, seed=seed).assign(set=dataset, side=side)
+
+    grow_rows(out, named_models(models), images, measure, same=same, progress=True)
 
 
 if __name__ == "__main__":

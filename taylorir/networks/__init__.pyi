@@ -49,6 +49,7 @@ from .variants import VARIANTS as VARIANTS, build_from_config as build_from_conf
 from .weights import (
     default_model as default_model,
     load_network as load_network,
+    weights_digest as weights_digest,
 )
 from .window_attention import WindowAttention as WindowAttention
 from .windows import (

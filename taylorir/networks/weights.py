@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 import os
 import re
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.swinir import SwinIR
@@ -74,6 +76,15 @@ def default_model(upscale: int, task: str = "") -> str:
     raise ValueError(
         f"no trained weights for {what} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
     )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and values of all parameters, the first 10 hex digits."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:10]
 
 
 def _stored() -> list[str]:

@@ -13,8 +13,9 @@ from taylorir.rows.committed import read_rows
 
 def test_a_photograph_is_enlarged_as_it_is_and_one_with_a_truth_made_small_first():
     photo = NamedImage("photo", load_images("samples_held_out")[0].image[:200, :200])
-    found = photograph_rows({}, [photo], 2, name="found")
-    known = photograph_rows({}, [photo], 2, name="known", truth=True)
+    filters = {"bicubic": "bicubic", "lanczos": "lanczos"}
+    found = photograph_rows(filters, [photo], 2, name="found")
+    known = photograph_rows({"truth": "truth", **filters}, [photo], 2, name="known", truth=True)
     assert found["model"].tolist() == ["bicubic", "lanczos"] and found["psnr_y"].isna().all()
     assert (found[["height", "width"]] == 400).all(axis=None)
     assert known["model"].tolist() == ["truth", "bicubic", "lanczos"]

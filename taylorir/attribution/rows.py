@@ -32,7 +32,7 @@ from taylorir.images import imresize, to_tensor
 from taylorir.networks import build_model, load_network, weights_digest
 from taylorir.rows import one_line, provenance, read_rows, write_rows
 
-_SMALL = {"embed_dim": 48, "depths": (4, 4), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
+_SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
 _SOFTMAX = {"softmax_backend": "flash"}
 _TAYLOR = {"attention": "taylor"}
 

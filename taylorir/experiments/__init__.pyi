@@ -1,7 +1,9 @@
 from . import protocol_choices as protocol_choices, protocol_restoration as protocol_restoration
 from .budgets import (
+    SHOWN as SHOWN,
     Stage as Stage,
     decisive as decisive,
+    shown_pair as shown_pair,
     spent as spent,
     stages_with_rows as stages_with_rows,
 )
@@ -21,6 +23,7 @@ from .gallery import (
     pick_both_ways as pick_both_ways,
     rank_crops as rank_crops,
 )
+from .growing import FILTERS as FILTERS, enlarge as enlarge, named_models as named_models
 from .ladder import CALIBRATION as CALIBRATION
 from .photographs import agreement as agreement, compare_scores as compare_scores
 from .plan import Comparison as Comparison

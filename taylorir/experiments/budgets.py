@@ -1,4 +1,4 @@
-"""The main pair by size and budget: which stages are reached, what was spent on them, which one counts."""
+"""The main pair by size and budget: which stages are reached, what was spent on them, which ones count."""
 
 from __future__ import annotations
 
@@ -43,6 +43,27 @@ STAGES: tuple[Stage, ...] = (
         for budget, pair in zip(BUDGETS, [e for e in MID_COMPARISONS if e.experiment == "main"], strict=True)
     ),
 )
+
+
+#: The stage whose networks chapters, their stored rows and the README show at x2. One of more steps takes
+#: its place when its rows of degraded images, photographs and attribution are measured.
+SHOWN: Stage = next(stage for stage in STAGES if (stage.size, stage.steps) == ("mid", BUDGETS[0]))
+
+
+def shown_pair(upscale: int = 2) -> Comparison:
+    """SwinIR and TaylorSwinIR, a run a seed, that chapters show at a factor.
+
+    At x2 those of ``SHOWN``. At x3 and x4 the mini ones: no larger ones are trained.
+
+    Raises:
+        ValueError: none are trained for the factor.
+    """
+    if upscale == 2:
+        return SHOWN.pair
+    for pair in COMPARISONS:
+        if pair.experiment == "main" and f"_x{upscale}_" in pair.reference[0]:
+            return pair
+    raise ValueError(f"no pair of networks is trained for x{upscale}")
 
 
 def stages_with_rows(rows: pd.DataFrame, size: str = "", *, least: int = 1) -> list[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.variants import VARIANTS
-from taylorir.rows import WEIGHTS_FOLDER
+from taylorir.rows import RESULTS_FOLDER, WEIGHTS_FOLDER, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -60,22 +61,32 @@ def default_model(upscale: int, task: str = "") -> str:
     """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
 
     Where there is a task ("denoise", "jpeg"), which enlarges nothing, they are those of the task. Of runs
-    that differ in their seed only (``..._s0``, ``..._s1``), the first is taken.
+    that differ in their steps and seed only (``..._3k_s0``, ``..._s1``), the one is taken whose rows say the
+    highest PSNR-Y on the held-out images of its training, or else the first by name.
 
     Raises:
         ValueError: there are none.
     """
-    for size in ("color", "mini") if task else ("m", "s", "mini", "tiny"):
+    for size in ("color", "mini") if task else ("m", "s", "mid", "mini", "tiny"):
         for family in ("taylorswinir", "swinir"):
             stem = f"{family}_{task}_{size}" if task else f"{family}_{size}_x{upscale}"
-            name = re.compile(rf"{stem}(_s\d+)?")
+            name = re.compile(rf"{stem}(_\d+k)?(_s\d+)?")
             fitting = [stem for stem in _stored() if name.fullmatch(stem)]
             if fitting:
-                return fitting[0]
+                held_out = _held_out_psnr() if len(fitting) > 1 else {}
+                return max(fitting, key=lambda run: held_out.get(run, -math.inf))
     what = task or f"x{upscale}"
     raise ValueError(
         f"no trained weights for {what} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"
     )
+
+
+def _held_out_psnr() -> dict[str, float]:
+    """PSNR-Y on the held-out images at the end of each training, in dB, by run."""
+    tables = [read_rows(path) for path in sorted(RESULTS_FOLDER.glob("quality_*_runs.csv"))]
+    return {
+        run: psnr for rows in tables for run, psnr in zip(rows["run"], rows["held_out_psnr_y"], strict=True)
+    }
 
 
 def weights_digest(model: nn.Module) -> str:

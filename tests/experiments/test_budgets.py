@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taylorir.experiments.budgets import STAGES, decisive, spent, stages_with_rows
+from taylorir.experiments.budgets import SHOWN, STAGES, decisive, shown_pair, spent, stages_with_rows
 from taylorir.experiments.protocol import find_run
+from taylorir.rows import WEIGHTS_FOLDER, read_rows
 
 
 def rows_of(*runs: str) -> pd.DataFrame:
@@ -61,3 +62,13 @@ def test_what_was_spent_by_hand():
         "size": "mid", "steps": 8000, "seeds": 1, "planned": 6, "pixels": pixels, "parameters_swinir": 9,
         "parameters_taylorswinir": 7, "minutes_swinir": 4.0, "minutes_taylorswinir": 2.0,
     }  # fmt: skip
+
+
+def test_the_networks_that_chapters_show_are_those_of_one_stage():
+    assert shown_pair().reference == SHOWN.pair.reference and len(SHOWN.floor) == len(SHOWN.pair.other) == 6
+    assert shown_pair(4).other == ("taylorswinir_mini_x4_s0",)
+    with pytest.raises(ValueError, match="no pair of networks is trained for x8"):
+        shown_pair(8)
+    names = {*SHOWN.pair.reference, *SHOWN.pair.other, *SHOWN.floor}
+    assert all((WEIGHTS_FOLDER / f"{name}.safetensors").is_file() for name in names)
+    assert names <= {*read_rows(f"quality_{SHOWN.size}.csv").run}

@@ -44,15 +44,28 @@ def test_what_is_no_network_is_refused_with_what_would_be(folder):
             load_network(name)
 
 
-def test_the_default_is_the_largest_taylorswinir_of_the_factor_and_its_first_seed(folder):
+def test_the_default_is_the_largest_taylorswinir_of_the_factor_and_of_its_runs_the_best(
+    folder, tmp_path_factory, monkeypatch
+):
     with pytest.raises(ValueError, match="no trained weights for x2"):
         default_model(2)
+    results = tmp_path_factory.mktemp("results")
+    monkeypatch.setattr("taylorir.networks.weights.RESULTS_FOLDER", results)
+    (results / "quality_mid_runs.csv").write_text(
+        "run,held_out_psnr_y\ntaylorswinir_mid_x2_3k_s0,33.1\ntaylorswinir_mid_x2_3k_s1,33.3\n"
+        "taylorswinir_mid_x2_8k_s0,33.2\nswinir_mid_x2_3k_s0,33.9\n"
+    )
     for name, best in (
         ("swinir_tiny_x2", "swinir_tiny_x2"),
         ("taylorswinir_s_x3", "swinir_tiny_x2"),
         ("taylor_w8_x2", "swinir_tiny_x2"),
         ("taylorswinir_mini_x2_s1", "taylorswinir_mini_x2_s1"),
-        ("taylorswinir_mini_x2_s0", "taylorswinir_mini_x2_s0"),
+        ("taylorswinir_mini_x2_s0", "taylorswinir_mini_x2_s0"),  # neither has rows: the first
+        ("swinir_mid_x2_3k_s0", "swinir_mid_x2_3k_s0"),
+        ("taylorswinir_mid_x2_3k_s0", "taylorswinir_mid_x2_3k_s0"),
+        ("taylorswinir_mid_x2_8k_s0", "taylorswinir_mid_x2_8k_s0"),
+        ("taylorswinir_mid_x2_3k_s1", "taylorswinir_mid_x2_3k_s1"),
+        ("swinir_as_taylorswinir_mid_x2_3k_s0", "taylorswinir_mid_x2_3k_s1"),
         ("swinir_m_x2", "swinir_m_x2"),
     ):
         (folder / f"{name}.safetensors").touch()

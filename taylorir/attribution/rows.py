@@ -1,6 +1,6 @@
 """Diffusion indices and receptive fields of many networks on the same patches: one row a network and patch.
 
-``python -m taylorir.attribution.rows untrained softmax_w8 softmax_w48 --dataset BSD100 --out FILE.csv``
+``python -m taylorir.attribution.rows untrained swinir_mid_x2_3k_s0 --dataset BSD100 --out FILE.csv``
 
 Rows are added to the file as they come; what is in it is not measured again, unless the weights changed
 since: then the old rows go. Networks are compared on equal patches, so their differences are paired.
@@ -32,22 +32,17 @@ from taylorir.images import imresize, to_tensor
 from taylorir.networks import build_model, load_network, weights_digest
 from taylorir.rows import one_line, provenance, read_rows, write_rows
 
-_SMALL = {"embed_dim": 24, "depths": (2, 2), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
+#: The size of the networks that chapters show, without a position bias.
+_SIZE = {"embed_dim": 48, "depths": (4, 4), "num_heads": 6, "drop_path_rate": 0.0, "position": "none"}
 _SOFTMAX = {"softmax_backend": "flash"}
 _TAYLOR = {"attention": "taylor"}
 
-#: Equal but for the attention, the window and the shift; none has a position bias. All are swinir_s_x2, made
-#: small.
+#: Equal but for the attention, the window and the shift. All are swinir_s_x2 of that size.
 UNTRAINED: dict[str, dict[str, object]] = {
     "untrained_softmax_w8": {**_SOFTMAX, "window_size": 8},
-    "untrained_softmax_w24": {**_SOFTMAX, "window_size": 24},
     "untrained_softmax_w48": {**_SOFTMAX, "window_size": 48},
     "untrained_taylor_w8": {**_TAYLOR, "window_size": 8},
-    "untrained_taylor_w24": {**_TAYLOR, "window_size": 24},
     "untrained_taylor_w48": {**_TAYLOR, "window_size": 48},
-    "untrained_softmax_w8_no_shift": {**_SOFTMAX, "window_size": 8, "shift": False},
-    "untrained_softmax_w48_no_shift": {**_SOFTMAX, "window_size": 48, "shift": False},
-    "untrained_taylor_w8_no_shift": {**_TAYLOR, "window_size": 8, "shift": False},
     "untrained_taylor_w48_no_shift": {**_TAYLOR, "window_size": 48, "shift": False},
 }
 
@@ -117,7 +112,7 @@ def untrained_network(name: str, *, upscale: int = 2, seed: int = 0) -> nn.Modul
         raise ValueError(f"unknown untrained network {name!r}; known: {', '.join(UNTRAINED)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_model(f"swinir_s_x{upscale}", **_SMALL, **UNTRAINED[name]).eval()
+        return build_model(f"swinir_s_x{upscale}", **_SIZE, **UNTRAINED[name]).eval()
 
 
 def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> dict[str, nn.Module]:
@@ -143,9 +138,13 @@ def named_networks(names: Sequence[str], *, upscale: int = 2, seed: int = 0) -> 
 
 
 def describe_network(name: str, model: nn.Module) -> dict[str, object]:
-    """What rows and labels say of a network: trained, attention, window_size, shift, position, upscale."""
+    """What rows and labels say of a network: trained, attention, window_size, shift, position, upscale.
+
+    The attention of a network without a transformer is "none".
+    """
     shown = ("attention", "window_size", "shift", "position", "upscale")
-    return {"trained": name not in UNTRAINED} | {key: getattr(model.config, key) for key in shown}
+    found = {"trained": name not in UNTRAINED} | {key: getattr(model.config, key) for key in shown}
+    return found if model.config.depths else found | {"attention": "none"}
 
 
 def attribution_rows(

@@ -18,7 +18,7 @@ from taylorir.report.evidence import estimate, judge
 from taylorir.report.tables import subplots
 
 BARRED = "below the floor: not judged"
-_COLORS = {"softmax": "#0072B2", "taylor": "#D55E00"}
+_COLORS = {"none": "#7F7F7F", "softmax": "#0072B2", "taylor": "#D55E00"}
 
 
 class Box(NamedTuple):
@@ -31,11 +31,14 @@ class Box(NamedTuple):
 
 def label(row: Mapping[str, object]) -> str:
     """A name for tables, from the columns attention, position, window_size, shift and trained of a row."""
+    trained = "trained" if row["trained"] else "untrained"
+    if row["attention"] == "none":
+        return f"no transformer, {trained}"
     softmax = row["attention"] == "softmax"
     name = f"{'SwinIR' if softmax else 'TaylorSwinIR'} w{row['window_size']}"
     bias = ", no bias" if softmax and row["position"] == "none" else ""
     shift = "" if row["shift"] else ", no shift"
-    return f"{name}{bias}{shift}, {'trained' if row['trained'] else 'untrained'}"
+    return f"{name}{bias}{shift}, {trained}"
 
 
 def labels_of(rows: pd.DataFrame) -> dict[str, str]:
@@ -55,7 +58,8 @@ def diffusion_summary(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns network, label, attention, trained, patches; mean, low, high of the diffusion index;
         field_mean, field_low, field_high of the width of the effective receptive field. Trained networks come
-        first, then softmax, small windows, shifted ones; else the order is that of the rows.
+        first, then those without a transformer, softmax, small windows, shifted ones; else the order is that
+        of the rows.
     """
     found, labels = [], labels_of(rows)
     order = {"trained": False, "attention": True, "window_size": True, "shift": False}

@@ -15,14 +15,16 @@ from taylorir.attribution.maps import (
 )
 from taylorir.attribution.rows import (
     attribution_rows,
+    describe_network,
     detailed_crops,
     named_networks,
     untrained_network,
-    weights_digest,
 )
 from taylorir.datasets.sets import NamedImage
 from taylorir.images.pixels import to_tensor
 from taylorir.images.resize import imresize
+from taylorir.networks.variants import build_model
+from taylorir.networks.weights import weights_digest
 from taylorir.rows.committed import read_rows
 
 
@@ -71,6 +73,13 @@ def test_untrained_networks_share_their_weights():
         assert {key for key in parameters if "temperature" not in key} == set(common)
         for key in common:
             assert torch.equal(parameters[key], common[key]), (name, key)
+
+
+def test_a_network_without_a_transformer_has_no_attention():
+    linear = build_model("swinir_tiny_x2", depths=(), num_heads=())
+    assert describe_network("linear", linear)["attention"] == "none"
+    softmax = describe_network("untrained_softmax_w8", untrained_network("untrained_softmax_w8"))
+    assert (softmax["attention"], softmax["window_size"], softmax["trained"]) == ("softmax", 8, False)
 
 
 def test_digest_tells_weights_apart():

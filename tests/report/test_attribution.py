@@ -59,11 +59,15 @@ def test_summary_by_hand():
 
 def test_summary_orders_by_attention_window_and_shift():
     kinds = [("taylor", 8, True), ("softmax", 48, True), ("softmax", 8, False), ("softmax", 8, True)]
+    kinds.append(("none", 8, True))
     some = [
         rows().assign(network=f"{number}", attention=attention, window_size=window, shift=shift)
         for number, (attention, window, shift) in enumerate(kinds)
     ]
-    assert diffusion_summary(pd.concat(some)[lambda r: r.trained]).network.tolist() == ["3", "2", "1", "0"]
+    summary = diffusion_summary(pd.concat(some)[lambda r: r.trained])
+    assert summary.network.tolist() == ["4", "3", "2", "1", "0"]
+    assert summary.label.tolist()[0] == "no transformer, trained"
+    assert len(report_attribution.plot_diffusion(summary).axes[0].get_yticklabels()) == 5
 
 
 def test_paired_differences_by_hand():

@@ -225,6 +225,19 @@ def after_training(rungs: pd.DataFrame, set_name: str) -> str:
     return f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({minutes:.0f} CPU minutes)"
 
 
+def against_control(rungs: pd.DataFrame, set_name: str) -> str:
+    """How the converted network stands to the released one, both trained on, at the last mark of both."""
+    here = rungs[rungs["set"] == set_name].pivot_table(index="steps", columns="kind", values="lost")
+    both = here.reindex(columns=["calibrated", "control"]).dropna()
+    if both.empty:
+        return "no mark of both trainings has been measured yet"
+    steps, (converted, released) = both.index[-1], both.iloc[-1]
+    below = converted - released
+    where = f"{abs(below):.2f} dB {'below' if below > 0 else 'above'} the released one"
+    itself = f"{'lost' if released > 0 else 'gained'} {abs(released):.2f} dB"
+    return f"after {steps:,} steps each, the converted network is {where}, which has {itself} itself"
+
+
 def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
     """The rows of a survey as readers see them: one a family, module and number of tokens.
 

@@ -9,6 +9,7 @@ import pytest
 from taylorir.report.conversion import (
     LEAST_POINTS,
     after_training,
+    against_control,
     by_window,
     forecast,
     ladder,
@@ -169,6 +170,20 @@ def test_what_training_brought_back_is_said_of_the_last_mark_or_not_at_all():
     rungs = ladder(ROWS, RUNS.assign(cpu_seconds=[0, 60, 120, 130]), transfer_steps=10)
     assert after_training(rungs, "Set5") == "0.50 dB after 20 steps of calibration (2 CPU minutes)"
     assert after_training(rungs, "Set14") == "has not been trained on here yet"
+
+
+def test_the_two_trainings_are_compared_at_their_last_common_mark():
+    rungs = ladder(ROWS, RUNS, transfer_steps=10)
+    assert against_control(rungs, "Set5") == (
+        "after 20 steps each, the converted network is 0.50 dB below the released one, which has "
+        "gained 0.00 dB itself"
+    )
+    turned = rungs.assign(lost=rungs["lost"].where(rungs["kind"] != "control", 0.75))
+    assert against_control(turned, "Set5").endswith(
+        "0.25 dB above the released one, which has lost 0.75 dB itself"
+    )
+    further = rungs[rungs["kind"] != "control"]
+    assert against_control(further, "Set5") == "no mark of both trainings has been measured yet"
 
 
 def test_families_stand_in_one_line_each():

@@ -17,6 +17,7 @@ from .metrics import PEAK as PEAK, psnr as psnr, shaved_border as shaved_border,
 from .naturalness import niqe as niqe
 from .pixels import (
     PADDING_MODES as PADDING_MODES,
+    centre_crop as centre_crop,
     mod_crop as mod_crop,
     pad_to_multiple as pad_to_multiple,
     padded_indices as padded_indices,

@@ -79,6 +79,20 @@ def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
     return image[: height - height % scale, : width - width % scale]
 
 
+def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle of an image.
+
+    Args:
+        image: ``[H, W]`` or ``[H, W, C]``.
+        side: of the square; a smaller image keeps its side.
+
+    Returns:
+        A view ``[min(H, side), min(W, side)(, C)]``.
+    """
+    top, left = (max(n - side, 0) // 2 for n in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
 def to_tensor(image: np.ndarray, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
     """uint8 ``[H, W, C]`` to a float tensor ``[1, C, H, W]`` in 0..1."""
     pixels = torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements="CW"))

@@ -38,12 +38,26 @@ def declared_reads(notebook: Path, parameters: Mapping[str, Any], root: Path = P
     table = yaml.safe_load((root / notebook).with_name(TABLE).read_text(encoding="utf-8"))
     if notebook.stem not in table:
         raise ValueError(f"{TABLE} does not say what {notebook.name} reads")
-    paths = set()
-    for entry in table[notebook.stem]:
-        ((pattern, presets),) = entry.items() if isinstance(entry, dict) else [(entry, PRESETS)]
-        if parameters["preset"] in presets:
-            paths.add(pattern.format(**parameters))
-    return sorted(path for path in paths if (root / path).is_file())
+    entries = table[notebook.stem]
+    return sorted({path for entry in entries for path in files_of_entry(entry, parameters, root)})
+
+
+def files_of_entry(
+    entry: str | Mapping[str, list[str]], parameters: Mapping[str, Any], root: Path = Path(".")
+) -> list[str]:
+    """The files that one entry of the table stands for, relative to ``root``: none, one, or a family.
+
+    Args:
+        entry: a pattern with fields, ``?`` for any one character and ``*`` for any; or such a pattern with
+            the presets that read it.
+        parameters: all of the notebook's.
+        root: of the checkout.
+    """
+    ((pattern, presets),) = entry.items() if isinstance(entry, Mapping) else [(entry, PRESETS)]
+    if parameters["preset"] not in presets:
+        return []
+    found = root.glob(pattern.format(**parameters))
+    return sorted(path.relative_to(root).as_posix() for path in found if path.is_file())
 
 
 def traced_reads(trace: Path) -> list[str]:

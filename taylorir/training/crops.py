@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from taylorir.datasets import NamedImage, iterate_images, make_pair, sample_split
-from taylorir.images import degrade, imresize, mod_crop, psnr, shaved_border, to_image, to_tensor
+from taylorir.images import centre_crop, degrade, imresize, mod_crop, psnr, shaved_border, to_image, to_tensor
 
 HELD_OUT_SIDE = 96  # LR pixels of the centre crop of each held-out image
 
@@ -156,7 +156,7 @@ class HeldOut:
             raise ValueError("there is no held-out image: expected at least one")
         side = HELD_OUT_SIDE * upscale
         self._pairs = [
-            make_pair(_centre(image.image, side), upscale, degradation=degradation, grey=grey)
+            make_pair(centre_crop(image.image, side), upscale, degradation=degradation, grey=grey)
             for image in images
         ]
         self._upscale = upscale
@@ -190,8 +190,3 @@ def load_training_images(
     for name in names:
         images += sample_split()[0] if name == "samples" else iterate_images(name, data_root)
     return images
-
-
-def _centre(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = (max(n - side, 0) // 2 for n in image.shape[:2])
-    return image[top : top + side, left : left + side]

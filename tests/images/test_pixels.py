@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from taylorir.images.pixels import mod_crop, pad_to_multiple, rgb_to_y, to_grey, to_image, to_tensor
+from taylorir.images.pixels import (
+    centre_crop,
+    mod_crop,
+    pad_to_multiple,
+    rgb_to_y,
+    to_grey,
+    to_image,
+    to_tensor,
+)
 from tests.pictures import noise
 
 
@@ -32,6 +40,12 @@ def test_mod_crop_cuts_bottom_and_right():
     assert mod_crop(image[:6, :9], 3).shape == (6, 9, 3)
     with pytest.raises(ValueError, match="2x7 pixels cannot be cropped"):
         mod_crop(image[:, :2], 3)
+
+
+def test_the_middle_of_an_image():
+    image = noise(7, 11, 3)
+    assert np.array_equal(centre_crop(image, 4), image[1:5, 3:7])
+    assert np.array_equal(centre_crop(image, 9), image[:, 1:10])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import yaml
 
 from taylorir.pipeline.notebook_inputs import inputs_of
 from taylorir.pipeline.parameters import PRESETS, declared_parameters
-from taylorir.pipeline.reads import TABLE, TRACE_VARIABLE, declared_reads, traced_reads
+from taylorir.pipeline.reads import TABLE, TRACE_VARIABLE, declared_reads, files_of_entry, traced_reads
 from tests.pipeline.notebooks import write_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +64,8 @@ def test_a_notebook_depends_on_the_data_that_its_parameters_name(tmp_path):
     assert set(declared_reads(name, paper, tmp_path)) - set(declared_reads(name, given, tmp_path)) == {
         "data/w/y.bin"
     }
+    family = files_of_entry("data/w/?.bin", given, tmp_path)
+    assert family == ["data/w/x.bin", "data/w/y.bin"]
     elsewhere = given | {"weights": "/elsewhere/z"}
     assert declared_reads(name, elsewhere, tmp_path) == ["data/a.csv", "data/b.csv"]
     assert set(declared_reads(name, given, tmp_path)) < set(inputs_of(name, given, tmp_path))
@@ -123,8 +125,13 @@ def test_the_table_holds_each_notebook_and_its_files_exist():
     assert list(table) == [path.stem for path in NOTEBOOKS]
     for path in NOTEBOOKS:
         defaults = declared_parameters(json.loads(path.read_text(encoding="utf-8")))
-        everything = {name for preset in PRESETS for name in reads_of(path, defaults | {"preset": preset})}
-        assert len(everything) == len(table[path.stem]), "a file that is not there, or twice"
+        everywhere = [defaults | {"preset": preset} for preset in PRESETS]
+        found = [
+            {file for given in everywhere for file in files_of_entry(entry, given, ROOT)}
+            for entry in table[path.stem]
+        ]
+        assert all(found), f"{path.stem}: an entry of which there is no file"
+        assert sum(map(len, found)) == len(set.union(*found)), f"{path.stem}: a file twice"
 
 
 def reads_of(path: Path, parameters: dict[str, object]) -> list[str]:

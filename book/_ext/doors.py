@@ -98,9 +98,9 @@ class Doors(SphinxDirective):
         ]
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source="doors"), 0, node)
-        for link in node.findall(nodes.reference):
-            if link.get("refuri") == "#pdf":
-                link["refuri"] = PDF
+        for link in [*node.findall(nodes.reference)]:
+            if link.get("refuri") == "#pdf":  # a node of our own: MyST looks its own up among the headings
+                link.replace_self(nodes.reference("", PDF, refuri=PDF))
         return node.children
 
 

@@ -12,6 +12,8 @@ import yaml
 from PIL import Image
 
 from taylorir.images import write_image
+from taylorir.pipeline.book import PDF_VARIABLE
+from tests.book.sphinx_book import build_pages, prose
 from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +75,20 @@ def test_chapters_open_at_both_services_and_only_from_github(doors):
         "Colab": "https://colab.research.google.com/github/a/b/blob/main/notebooks/01_taylorshift.ipynb",
     }
     assert doors.launch_links("https://git.example/e/f", "notebooks/01_taylorshift.ipynb") == {}
-    assert (ROOT / "environment.yml").is_file()  # what Binder makes its environment from
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_the_pdf_is_linked_and_copied_where_it_was_made(made, tmp_path, monkeypatch):
+    printed = tmp_path / "printed.pdf"
+    printed.write_bytes(b"%PDF-")
+    monkeypatch.setenv(PDF_VARIABLE, str(printed) if made else "")
+    (tmp_path / "book").mkdir()
+    pages = {"page": [prose("# Ways out\n\n```{doors}\n```")], "bibliography": [prose("# Page of books")]}
+    said = build_pages(tmp_path / "book", pages, "doors")
+    assert "not found" not in said
+    built = tmp_path / "book/_build"
+    assert ('href="taylorir.pdf"' in (built / "page.html").read_text()) is made
+    assert (built / "taylorir.pdf").is_file() is made
 
 
 def test_the_entry_to_cite(doors):

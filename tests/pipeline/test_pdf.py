@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ def book(tmp_path, monkeypatch):
     (pages / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n  - file: other\n")
     for name in ("intro", "other"):
         (pages / f"{name}.md").write_text(f"# The page {name}\n\nSome words.\n")
+    (pages / "_static").mkdir()
+    shutil.copy(ROOT / "book/_static/book.css", pages / "_static")
     return pages
 
 
@@ -37,6 +40,7 @@ def test_all_pages_become_one_pdf(book, tmp_path):
     assert run.returncode == 0, run.stderr
     content = (tmp_path / "small.pdf").read_bytes()
     assert content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF")
+    assert len(re.findall(rb"/Type /Page\b", content)) == 2  # a chapter begins on a page of its own
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_config.yml", "book", "small.pdf"]
 
 

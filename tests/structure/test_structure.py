@@ -30,6 +30,7 @@ NO_CLAIM = (
     "tests/book/",
     "tests/cli/test_benchmark",
     "tests/evaluation/test_hub",
+    "tests/exercises/",
     "tests/mutation/",
     "tests/networks/test_export",
     "tests/networks/test_tracing",

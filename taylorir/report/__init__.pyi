@@ -19,6 +19,7 @@ from .evidence import (
     interval_in_words as interval_in_words,
     judge as judge,
     needed_in_words as needed_in_words,
+    result_in_words as result_in_words,
     seeds_needed as seeds_needed,
 )
 from .glued import glue_figure as glue_figure, glue_values as glue_values

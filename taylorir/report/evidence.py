@@ -167,6 +167,20 @@ def interval_in_words(row: pd.Series) -> str:
     return f"{row['low']:+.3f} to {row['high']:+.3f} dB"
 
 
+def result_in_words(rows: pd.DataFrame, label: str) -> str:
+    """A judged difference in dB with its interval and verdict, or that it was not measured.
+
+    Args:
+        rows: judged ones, as ``taylorir.experiments.compare`` gives them.
+        label: of one of them, or of none.
+    """
+    found = rows[rows["label"] == label]
+    if found.empty:
+        return "not measured"
+    row = found.iloc[0]
+    return f"{row['difference']:+.3f} dB ({interval_in_words(row)}): {row['verdict']}"
+
+
 def exclusions_in_words(row: pd.Series, values: tuple[float, ...]) -> list[str]:
     """Whether a judged row excludes each of some true differences (see :func:`exclusions`), in words, with p.
 

@@ -17,6 +17,7 @@ from taylorir.report.evidence import (
     interval_in_words,
     judge,
     needed_in_words,
+    result_in_words,
     seeds_needed,
 )
 
@@ -147,6 +148,17 @@ def test_words_say_when_there_is_no_interval_and_when_seeds_are_missing():
     row["low"] = np.nan
     assert interval_in_words(row) == "no interval, there being one seed"
     assert exclusions_in_words(row, (0.31,)) == ["not excluded, there being one seed"]
+
+
+def test_a_result_in_words_has_its_interval_and_verdict_or_was_not_measured():
+    rows = pd.DataFrame(
+        [("a", 0.1, 0.05, 0.15, "better"), ("b", -0.2, float("nan"), float("nan"), "one seed: no verdict")],
+        columns=["label", "difference", "low", "high", "verdict"],
+    )
+    assert result_in_words(rows, "a") == "+0.100 dB (+0.050 to +0.150 dB): better"
+    said = "-0.200 dB (no interval, there being one seed): one seed: no verdict"
+    assert result_in_words(rows, "b") == said
+    assert result_in_words(rows, "c") == "not measured"
 
 
 def test_words_for_what_could_be_found_and_what_it_would_take():

@@ -87,7 +87,11 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def paired_gain(
-    rows: pd.DataFrame, first: Sequence[str], second: Sequence[str], *, floor: str | None = None
+    rows: pd.DataFrame,
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    floor: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """PSNR-Y of ``second`` minus ``first`` on the same images, by degradation, judged over seeds and images.
 
@@ -95,7 +99,8 @@ def paired_gain(
         rows: of :func:`robustness_rows`.
         first: models, one a seed; a model without seeds as often as there are seeds.
         second: as many, in the same order.
-        floor: a model; where one of both sides is below it on average, the degradation is not judged.
+        floor: models by what they are called, as a filter, or networks without a transformer, one a seed.
+            Where one of both sides is on average below the best of these, the degradation is not judged.
 
     Returns:
         Columns degradation, images, seeds, those of :class:`taylorir.report.Estimate` (dB), barred,
@@ -110,14 +115,16 @@ def paired_gain(
     for degradation, some in rows.groupby("degradation", sort=False):
         psnr_y = some.pivot(index="image", columns="model", values="psnr_y")
         sides = [psnr_y[[*names]].to_numpy() for names in (first, second)]
-        below = 0 if floor is None else sum(side.mean() < psnr_y[floor].mean() for side in sides)
+        least = {name: psnr_y[[*models]].to_numpy().mean() for name, models in (floor or {}).items()}
+        best = max(least, key=least.get, default="")
+        below = sum(side.mean() < least[best] for side in sides) if best else 0
         table.append(
             {
                 "degradation": degradation,
                 "images": len(psnr_y),
                 "seeds": len(first),
                 **estimate(sides[1] - sides[0])._asdict(),
-                "barred": f"{['', 'one', 'both'][below]} below {floor}: not judged" if below else "",
+                "barred": f"{['', 'one', 'both'][below]} below {best}: not judged" if below else "",
             }
         )
     return judge(pd.DataFrame(table))

@@ -43,7 +43,7 @@ def test_paired_gain_by_hand():
         for model, psnrs in {**models, "bicubic": (25.0, 17.0)}.items()
         for image, value in zip("xy", psnrs, strict=True)
     )
-    gain = paired_gain(rows, ("a0", "a1"), ("b0", "b1"), floor="bicubic")
+    gain = paired_gain(rows, ("a0", "a1"), ("b0", "b1"), floor={"bicubic": ["bicubic"]})
     assert gain.degradation.tolist() == ["none", "blur"]
     # clean: seeds gain 1 and 1.5, images 1 and 1.5: both means have the standard error 0.25
     assert gain.difference.tolist() == pytest.approx([1.25, 1.25])
@@ -53,8 +53,11 @@ def test_paired_gain_by_hand():
     least = 2 * gain.p[0]
     assert gain.p_holm.tolist() == pytest.approx([least, max(least, gain.p[1])])
     low = rows.assign(psnr_y=rows.psnr_y.where(rows.model == "bicubic", 9.0))
-    below = paired_gain(low, ("a0",), ("b0",), floor="bicubic")
+    below = paired_gain(low, ("a0",), ("b0",), floor={"bicubic": ["bicubic"]})
     assert set(below.verdict) == {"both below bicubic: not judged"}
+    linear = {"bicubic": ["bicubic"], "no transformer": ["a0", "b1"]}  # 25.75 dB clean, 20.75 blurred
+    best = paired_gain(rows, ("a0",), ("b0",), floor=linear)
+    assert best.verdict.tolist() == ["one below no transformer: not judged", "one below bicubic: not judged"]
     over = paired_gain(rows, ("bicubic",) * 2, ("b0", "b1"))
     assert over.difference.tolist() == pytest.approx([5.25, 0.5])
     with pytest.raises(ValueError, match="as many, got 1 and 2"):

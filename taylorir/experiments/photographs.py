@@ -4,7 +4,7 @@ Nobody has the truth of such a photograph, so a score judges the result alone. W
 measured beside it, on a set whose truth is known.
 
 ``python -m taylorir.experiments.photographs WEIGHTS... --data-root DIR --out data/results/photographs.csv``;
-what is in the file is not measured again.
+what is in the file is not measured again, and the smallest images come first: broken off, it leaves many.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def main(
         for name in (*REAL, known):
             measure = functools.partial(_one, upscale=upscale, name=name, truth=name == known, seeds=seeds)
             of_set = {TRUTH: TRUTH, **models} if name == known else models
-            images, same = load_images(name, data_root), {"set": name, "upscale": upscale}
+            images = sorted(load_images(name, data_root), key=lambda named: named.image.size)
+            same = {"set": name, "upscale": upscale}
             grow_rows(out, of_set, images, measure, same=same, progress=True)
     rows = read_rows(out.resolve())
     print(rows.groupby(["set", "upscale", "model"], sort=False)["niqe"].mean().round(2).to_string())

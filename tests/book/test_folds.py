@@ -103,3 +103,19 @@ def test_paper_shows_what_is_folded_and_no_code(tmp_path):
         page.call("Emulation.setEmulatedMedia", media="print")
         shown = json.loads(page.evaluate(FOLDED))
         assert len(shown) >= 5 and {tuple(one) for one in shown} == {(True, False, False)}
+
+
+CODE = """JSON.stringify([...document.querySelectorAll('div.cell > details:not([open]) > .cell_input')].map(
+  code => [code.closest('.cell').matches('.tag_in-print, .tag_parameters'), code.checkVisibility()]))"""
+
+
+@pytest.mark.book
+@pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke")
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_paper_shows_the_code_that_the_text_speaks_of(tmp_path):
+    with served(BOOK) as address, browse(find_browser(), tmp_path / "profile") as page:
+        page.open(f"{address}_executed/01_taylorshift.html")
+        assert {visible for _, visible in json.loads(page.evaluate(CODE))} == {False}
+        page.call("Emulation.setEmulatedMedia", media="print")
+        shown = [tuple(one) for one in json.loads(page.evaluate(CODE))]
+        assert set(shown) == {(True, True), (False, False)} and shown.count((True, True)) >= 6

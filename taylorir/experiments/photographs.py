@@ -44,7 +44,7 @@ def photograph_rows(
     """Enlarge each image with each model, and score the results.
 
     Args:
-        models: networks or filters by name, as :func:`taylorir.experiments.growing.enlarge` takes them; with
+        models: networks or filters by name, as :func:`taylorir.experiments.enlarge` takes them; with
             ``truth`` maybe "truth", which scores the HR images themselves.
         images: photographs as they are; with ``truth`` HR images, which are made small by the protocol first.
         upscale: the factor.
@@ -53,7 +53,7 @@ def photograph_rows(
         seeds: of the trainings of the networks, by name, for the provenance.
 
     Returns:
-        Columns set, image, model, weights (see :func:`taylorir.experiments.growing.digest_of`), upscale,
+        Columns set, image, model, weights (see ``growing.digest_of``), upscale,
         height and width (of the result), niqe (see :func:`taylorir.images.niqe`), sharpness (see
         :func:`taylorir.experiments.robustness.sharpness`), psnr_y (dB; NaN without truth) and provenance.
 

@@ -35,7 +35,7 @@ def robustness_rows(
     """Measure every model on every degraded image by the protocol, against the clean HR.
 
     Args:
-        models: networks or filters by name, as :func:`taylorir.experiments.growing.enlarge` takes them.
+        models: networks or filters by name, as :func:`taylorir.experiments.enlarge` takes them.
         images: HR images.
         upscale: the factor.
         degradations: names that :func:`taylorir.images.degrade` knows; equal LR for every model.
@@ -43,7 +43,7 @@ def robustness_rows(
         progress: show a bar.
 
     Returns:
-        Columns model, weights (see :func:`taylorir.experiments.growing.digest_of`), image, degradation,
+        Columns model, weights (see ``growing.digest_of``), image, degradation,
         upscale, psnr_y, ssim_y, sharpness and provenance. Sharpness needs no reference (see
         :func:`sharpness`); noise and artefacts raise it as detail does.
     """

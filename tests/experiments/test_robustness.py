@@ -6,8 +6,12 @@ import pytest
 
 from taylorir.datasets.sets import NamedImage, make_pair
 from taylorir.evaluation.super_resolution import super_resolve
+from taylorir.experiments.budgets import shown_pair
+from taylorir.experiments.growing import digest_of, named_models
 from taylorir.experiments.robustness import paired_gain, robustness_rows, sharpness
+from taylorir.images.degradations import DEGRADATIONS
 from taylorir.images.metrics import psnr
+from taylorir.rows.committed import read_rows
 
 
 def photo(seed: int) -> NamedImage:
@@ -62,3 +66,13 @@ def test_paired_gain_by_hand():
     assert over.difference.tolist() == pytest.approx([5.25, 0.5])
     with pytest.raises(ValueError, match="as many, got 1 and 2"):
         paired_gain(rows, ("bicubic",), ("b0", "b1"))
+
+
+def test_the_stored_rows_are_of_the_stored_weights():
+    rows = read_rows("robustness.csv")
+    pair = shown_pair()
+    models = named_models(["bicubic", "lanczos", *pair.reference, *pair.other, *pair.floor])
+    assert {*rows["model"]} == {*models}
+    for name, of_model in rows.groupby("model"):
+        assert {*of_model["weights"]} == {digest_of(models[name])}
+        assert len(of_model) == rows["image"].nunique() * len(DEGRADATIONS)

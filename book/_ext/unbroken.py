@@ -1,7 +1,8 @@
 """What a line must not break: a number and its unit, a size, a formula and the full stop after it.
 
-A name in a table may break after a dot, a slash or a dash below instead, and nowhere else. A figure that
-is wide says so (``wide``, ``wider``): a narrow screen scrolls it instead of making its letters unreadable.
+A per cent sign follows its number at once, in prose as in tables. A name of an option stays whole.
+A name in a table may break after a dot, a slash or a dash below instead, and nowhere else. A figure says
+how wide it was made (``inches-8``): a narrow screen scrolls it instead of making its letters unreadable.
 """
 
 from __future__ import annotations
@@ -15,30 +16,33 @@ from PIL import Image
 from sphinx.application import Sphinx
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
-UNITS = r"(?:%|dB|GiB|KiB|MiB|ms)"
+UNITS = r"(?:dB|GiB|KiB|MiB|ms)"
+PER_CENT = re.compile(r"(?<=\d) %")
+PER_CENT_AFTER_NUMBER = re.compile(r"^ %")
 JOINTS = re.compile(rf"(?<=\d) ([×x]) (?=\d|$)|(?<=\d) (?={UNITS}(?:\W|$))")
 JOINTS_AFTER_NUMBER = re.compile(rf"^ ([×x]) (?=\d|$)|^ (?={UNITS}(?:\W|$))")
 NUMBER = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?%?")
 CLOSING = re.compile(r"[.,;:!?)\]]+")
 VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.math_block)
 CODE_IN_TABLE = re.compile(r"<table.*?</table>", re.DOTALL), re.compile(r'<span class="pre">([^<]*)</span>')
+OPTION = re.compile(r'<span class="pre">(?=-)')
 BREAKS = re.compile(r"(?<=[\w)\]])([./_])(?=\w)")
-SVG_WIDTH = re.compile(r'<svg[^>]*? width="([\d.]+)pt"')
+SVG_WIDTH = re.compile(r'<svg[^>]*? viewBox="0 0 ([\d.]+) ')
 PIXELS_PER_INCH = 160
 """Of the pictures, see ``taylorir.report.tables``."""
-WIDE = {7.6: "wide", 10.5: "wider"}
-"""From how many inches on."""
+WIDE = 5.5
+"""Inches; what is narrower fits any screen."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", _keep_together)
-    app.connect("doctree-resolved", _mark_wide_figures)
+    app.connect("doctree-resolved", _say_width_of_figures)
     app.connect("html-page-context", _let_names_break)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def joined(text: str, *, after_number: bool = False) -> str:
-    """The text with no-break spaces around the sign of a size, and before a unit.
+    """The text with no-break spaces around the sign of a size and before a unit, and none before a %.
 
     Args:
         text: of one node.
@@ -48,8 +52,9 @@ def joined(text: str, *, after_number: bool = False) -> str:
     def join(found: re.Match[str]) -> str:
         return found[0].replace(" ", NO_BREAK)
 
-    text = JOINTS_AFTER_NUMBER.sub(join, text) if after_number else text
-    return JOINTS.sub(join, text)
+    if after_number:
+        text = JOINTS_AFTER_NUMBER.sub(join, PER_CENT_AFTER_NUMBER.sub("%", text))
+    return JOINTS.sub(join, PER_CENT.sub("%", text))
 
 
 def _keep_together(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -83,17 +88,18 @@ def inches(path: Path) -> float:
     if path.suffix == ".svg":
         found = SVG_WIDTH.search(path.read_text(encoding="utf-8")[:2000])
         return float(found[1]) / 72 if found else 0.0
-    if path.suffix == ".png":
+    if path.suffix in (".png", ".webp"):
         with Image.open(path) as picture:
             return picture.width / PIXELS_PER_INCH
     return 0.0
 
 
-def _mark_wide_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
+def _say_width_of_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for image in doctree.findall(nodes.image):
         path = Path(app.srcdir, image["uri"])
         width = inches(path) if path.is_file() else 0.0
-        image["classes"] += [name for least, name in WIDE.items() if width >= least][-1:]
+        if width >= WIDE:
+            image["classes"].append(f"inches-{round(width)}")
 
 
 def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -103,4 +109,5 @@ def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, A
         return '<span class="pre">' + BREAKS.sub(r"\1<wbr>", found[1]) + "</span>"
 
     if "body" in context:
+        context["body"] = OPTION.sub('<span class="pre unbroken">', context["body"])
         context["body"] = table.sub(lambda found: code.sub(broken, found[0]), context["body"])

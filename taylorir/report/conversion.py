@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.stats import t as student
 
+from taylorir.report.tables import legend_below
+
 ORIGINAL = "dat_light_x2"
 BEGINNING = "centred_best"
 """The rung that is trained on."""
@@ -165,10 +167,11 @@ def plot_ladder(rungs: pd.DataFrame, *, set_name: str, last_step: int) -> Figure
         set_name: of both panels.
         last_step: to which the law is drawn.
     """
-    figure = Figure(figsize=(9.4, 4.6))
+    figure = Figure(figsize=(9.4, 4.9))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_rungs(left, rungs, set_name)
     _draw_training(right, rungs, set_name, last_step)
+    legend_below(figure)
     return figure
 
 
@@ -212,7 +215,7 @@ def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: in
         axes.fill_between(steps, *np.minimum(found.bounds(steps), found.beginning), alpha=0.15, **style)
     axes.set_xscale("symlog", linthresh=100)
     axes.set(xlabel="steps", ylabel=f"dB below the released network on {set_name}")
-    axes.legend(loc="upper right")
+    axes.legend()
 
 
 def after_training(rungs: pd.DataFrame, set_name: str) -> str:
@@ -245,7 +248,7 @@ def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
         sites: as ``taylorir.experiments.families`` writes them.
 
     Returns:
-        Columns family, class, kind, sites (how many), tokens (queries x keys), width and crossover (one
+        Columns family, class, kind, sites (how many), tokens (queries × keys), width and crossover (one
         number, or the least and the largest), added ("bias, mask"), converted ("yes", or why not).
     """
     keys = ["family", "class", "kind", "queries", "keys", "known"]
@@ -253,7 +256,7 @@ def survey_table(sites: pd.DataFrame) -> pd.DataFrame:
     for key, rows in sites.groupby(keys, sort=False):
         family, name, kind, queries, columns, known = key
         line = {"family": family, "class": name, "kind": kind, "sites": rows["sites"].sum()}
-        line |= {"tokens": f"{queries:,} x {columns:,}", "width": _range(rows["width"])}
+        line |= {"tokens": f"{queries:,} × {columns:,}", "width": _range(rows["width"])}
         line["crossover"] = _range(rows["crossover"]) if known else ""
         line["added"] = ", ".join(name for name in ("bias", "mask") if rows[name].any())
         lines.append(line | {"converted": "yes" if known else f"no: {rows['note'].iloc[0]}"})
@@ -293,7 +296,7 @@ def plot_choices(crops: pd.DataFrame) -> Figure:
     Args:
         crops: columns temperature, centre_keys, order, layers ("all", "none" or an index), psnr_y (dB).
     """
-    figure = Figure(figsize=(9.4, 3.4))
+    figure = Figure(figsize=(9.4, 3.8))
     left, right = figure.subplots(1, 2)
     everything = crops[crops["layers"] == "all"]
     for (order, centred), rows in everything.groupby(["order", "centre_keys"]):
@@ -305,10 +308,11 @@ def plot_choices(crops: pd.DataFrame) -> Figure:
         left.axhline(value, color="#555555", linestyle=":", label="softmax")
     left.set(xlabel="temperature of all heads", ylabel="PSNR-Y on training crops, dB")
     if len(crops):
-        left.legend(fontsize=8)
+        left.legend()
     layers = one_by_one(crops)
     right.bar(layers["layer"], layers["lost"], color=_COLORS["converted"])
     right.set(xlabel="the one layer that is converted", ylabel="loss, dB", xticks=layers["layer"])
+    legend_below(figure)
     return figure
 
 

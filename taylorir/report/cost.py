@@ -162,7 +162,7 @@ def plot_parity(rows: pd.DataFrame, parity: Mapping[int, float]) -> Figure:
         axes.set(xlabel="side of the window", yscale="log", title=f"d = {head_dim}")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    np.atleast_1d(panels)[0].set_ylabel("cost per token, softmax 8 x 8 = 1")
+    np.atleast_1d(panels)[0].set_ylabel("cost per token, softmax 8 × 8 = 1")
     handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -206,8 +206,8 @@ def slopes(rows: pd.DataFrame, *, smallest: float, value: str = "latency_ms") ->
 def under_load(rows: pd.DataFrame) -> str:
     """Where rows come from, and what else the machine did: of their columns load and priority."""
     priorities = ", ".join(dict.fromkeys(rows["priority"]))
-    low, high = rows["load"].min(), rows["load"].max()
-    return f"{measured_on(rows)} Priority of what measured: {priorities}; load {low:.0f} to {high:.0f}."
+    loads = dict.fromkeys(f"{load:.0f}" for load in (rows["load"].min(), rows["load"].max()))
+    return f"{measured_on(rows)} Measured at priority {priorities}, under a load of {' to '.join(loads)}."
 
 
 def roofline_points(rows: pd.DataFrame) -> pd.DataFrame:
@@ -264,7 +264,7 @@ def plot_roofline(points: pd.DataFrame, *, peak_gflops: float, memory_gbs: float
             axes.plot(
                 few["intensity"], few["gflops"], style.marker, color=style.color, markersize=size, label=label
             )
-    axes.set(xlabel="operations per byte of q, k, v and y", ylabel="10^9 operations per second")
+    axes.set(xlabel="operations per byte of q, k, v and y", ylabel="10⁹ operations per second")
     axes.set(xscale="log", yscale="log")
     axes.legend(fontsize=8.5, loc="lower right")
     return figure

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from taylorir.report.letters import BOX_PIXELS, enlarge_letters
 from taylorir.report.tables import legend_below
 
 #: Characters of a label beside an axis, above which it is broken into lines.
@@ -53,12 +54,18 @@ def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 
         size: width and height in inches that fit the box.
     """
     figure.set_size_inches(size)
+    enlarge_letters(figure, BOX_PIXELS)
     for axes in figure.axes:
         labels = [label.get_text() for label in axes.get_yticklabels()]
         if max(map(len, labels), default=0) > WIDEST_LABEL:
-            axes.set_yticks(axes.get_yticks(), [textwrap.fill(label, WIDEST_LABEL) for label in labels])
+            axes.set_yticks(axes.get_yticks(), [_broken(label) for label in labels])
     legend_below(figure)
     _record(name, figure)
+
+
+def _broken(label: str) -> str:
+    """The label in lines that fit; where it breaks already it stays broken."""
+    return "\n".join(textwrap.fill(line, WIDEST_LABEL) for line in label.splitlines())
 
 
 def _record(name: str, value: Any) -> None:

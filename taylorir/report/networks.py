@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,37 +32,61 @@ _WIDTH, _HEIGHT = 0.86, 0.5
 def plot_architecture(stages: pd.DataFrame) -> Figure:
     """The stages of a network, level below level; a box gives name, class, parameters and output shape.
 
+    Equal stages one after the other share a box, or the letters would be too small to read.
+
     Args:
         stages: as :func:`taylorir.networks.anatomy.stage_rows` gives them.
     """
-    levels = [level for level in _TITLES if (stages["level"] == level).any()]
-    figure = Figure(figsize=(9.4, 1.75 * len(levels)))
-    panels = figure.subplots(len(levels), 1)
-    longest = stages["level"].value_counts().max()
-    for level, axes in zip(levels, panels, strict=True):
-        _draw_level(axes, stages[stages["level"] == level], _SKIPS.get(level, ()))
+    boxes = {level: _boxes(stages[stages["level"] == level]) for level in _TITLES}
+    boxes = {level: inside for level, inside in boxes.items() if inside}
+    figure = Figure(figsize=(9.4, 1.75 * len(boxes)))
+    longest = max(map(len, boxes.values()))
+    for (level, inside), axes in zip(boxes.items(), figure.subplots(len(boxes), 1), strict=True):
+        _draw_level(axes, inside, _SKIPS.get(level, ()))
         axes.set(xlim=(-0.55, longest - 0.45), ylim=(-0.42, 0.55))
-        axes.set_title(_TITLES[level], loc="left", fontsize=9.5)
+        axes.set_title(_TITLES[level], loc="left")
         axes.axis("off")
     return figure
 
 
-def _draw_level(axes: Axes, stages: pd.DataFrame, skips: tuple[tuple[str, str], ...]) -> None:
-    place = {stage: index for index, stage in enumerate(stages["stage"])}
-    for index, stage in enumerate(stages.itertuples()):
+class _Box(NamedTuple):
+    """Equal stages that follow each other."""
+
+    stage: str
+    kind: str
+    label: str
+
+
+def _boxes(stages: pd.DataFrame) -> list[_Box]:
+    boxes = []
+    equal = ["kind", "parameters", "shape"]
+    for (kind, parameters, shape), run in itertools.groupby(
+        stages.itertuples(), key=lambda stage: tuple(getattr(stage, name) for name in equal)
+    ):
+        names = [stage.stage for stage in run]
+        name, count, each = names[0], "", ""
+        if len(names) > 1:
+            name, count, each = f"{names[0]} to {names[-1].rpartition('.')[2]}", f"{len(names)} × ", " each"
+        label = f"{name}\n{count}{_short(kind)}\n{parameters:,}{each}\n{shape.replace(' x ', ' × ')}"
+        boxes.append(_Box(names[0], kind, label))
+    return boxes
+
+
+def _draw_level(axes: Axes, boxes: list[_Box], skips: tuple[tuple[str, str], ...]) -> None:
+    place = {box.stage: index for index, box in enumerate(boxes)}
+    for index, box in enumerate(boxes):
         axes.add_patch(
             FancyBboxPatch(
                 (index - _WIDTH / 2, -_HEIGHT / 2),
                 _WIDTH,
                 _HEIGHT,
                 boxstyle="round,pad=0,rounding_size=0.04",
-                facecolor=_COLORS.get(stage.kind, _OTHER_COLOR),
+                facecolor=_COLORS.get(box.kind, _OTHER_COLOR),
                 alpha=0.35,
                 edgecolor="none",
             )
         )
-        label = f"{stage.stage}\n{_short(stage.kind)}\n{stage.parameters:,}\n{stage.shape}"
-        axes.text(index, 0, label, ha="center", va="center", fontsize=6.6, linespacing=1.4)
+        axes.text(index, 0, box.label, ha="center", va="center", fontsize=9, linespacing=1.35)
         if index:
             _arrow(axes, (index - 1 + _WIDTH / 2, 0), (index - _WIDTH / 2, 0), "arc3")
     for start, stop in skips:

@@ -76,7 +76,7 @@ def plot_differences(comparisons: pd.DataFrame) -> Figure:
         spread = np.abs(judged[["low", "high"]].to_numpy().T - judged["difference"].to_numpy())
         axes.errorbar(
             judged["difference"], places[several], xerr=spread, fmt="o", color="#D55E00", capsize=3,
-            label="mean, 95 % interval over seeds and images",
+            label="mean, 95% interval over seeds and images",
         )  # fmt: skip
         ends = judged[["seeds_low", "seeds_high"]].to_numpy()
         axes.hlines(
@@ -109,7 +109,7 @@ def plot_gaps(stages: pd.DataFrame, *, claimed: tuple[float, float]) -> Figure:
     spread = np.abs(stages[["low", "high"]].to_numpy().T - stages["difference"].to_numpy())
     axes.errorbar(
         places, stages["difference"], yerr=np.nan_to_num(spread), fmt="o", color="#D55E00", capsize=3,
-        label="mean, 95 % interval over seeds and images",
+        label="mean, 95% interval over seeds and images",
     )  # fmt: skip
     axes.vlines(
         places + 0.12, stages["seeds_low"], stages["seeds_high"], color="#0072B2", label="range of the seeds"

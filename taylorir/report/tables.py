@@ -23,6 +23,8 @@ import pandas as pd
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from taylorir.report.letters import enlarge_letters
+
 
 class MethodStyle(NamedTuple):
     """How one method looks in every figure: told apart by colour, and without colour by marker and dash."""
@@ -276,7 +278,7 @@ def legend_below(figure: Figure) -> None:
         handles = zip(*axes.get_legend_handles_labels(), strict=True)
         entries |= {label: handle for handle, label in handles if label in entries}
     for columns in range(len(entries), 0, -1):
-        place = {"loc": "outside lower center", "ncols": columns, "fontsize": 9}
+        place = {"loc": "outside lower center", "ncols": columns, "fontsize": 10}
         legend = figure.legend(entries.values(), entries, **place)
         figure.draw_without_rendering()
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
@@ -353,12 +355,14 @@ def _shows_pictures(figure: Figure) -> bool:
 
 
 def _svg(figure: Figure) -> str:
+    enlarge_letters(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
 
 def _png(figure: Figure) -> bytes:
+    enlarge_letters(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

@@ -79,6 +79,15 @@ def test_each_chapter_begins_with_its_title_and_the_box(path):
     assert title.startswith("# ") and box.startswith(":::{answer} ")
 
 
+GLUED = re.compile(r"\{glue:text\}`(\w+)")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_follows_the_box_does_not_say_it_again(path):
+    box, _, below = nbformat.read(path, 4).cells[0].source.partition("\n:::\n")
+    assert set(GLUED.findall(box)) and set(GLUED.findall(box)) & set(GLUED.findall(below)) == set()
+
+
 SEEN = """JSON.stringify((() => {
   const box = document.querySelector('.tir-answer');
   if (!box) return null;

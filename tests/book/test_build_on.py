@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from taylorir.images import write_image
 from taylorir.pipeline.book import PDF_VARIABLE
 from tests.book.sphinx_book import build_pages, prose
+from tests.book.test_book import BOOK
 from tests.pictures import noise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +98,25 @@ def test_the_entry_to_cite(doors):
     assert entry[0] == "@software{taylorir," and entry[-1] == "}"
     assert f"  title = {{{CITATION['title']}}}," in entry and "  url = {https://github.com/a/b}," in entry
     assert not any("url" in line for line in doors.citation_entry(CITATION, None))
+
+
+DOORS = re.compile(r'href="https://(?:mybinder\.org|colab\.research\.google\.com)/([^"]+)"')
+DOWNLOAD = re.compile(r'href="([^"]*_sources/[^"]+)"')
+
+
+@pytest.mark.book
+@pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke")
+def test_the_doors_of_each_chapter_lead_to_files_that_are_there(doors):
+    address = doors.repository(CITATION, os.environ)
+    for path in sorted((BOOK / "_executed").glob("*.html")):
+        text, notebook = path.read_text(encoding="utf-8"), f"notebooks/{path.stem}.ipynb"
+        assert (ROOT / notebook).is_file()
+        wanted = [
+            re.sub(r"https://[^/]+/", "", url) for url in doors.launch_links(address, notebook).values()
+        ]
+        assert sorted(set(DOORS.findall(text))) == sorted(wanted)
+        (download,) = set(DOWNLOAD.findall(text))
+        assert (path.parent / download).resolve().suffix == ".ipynb"
+        assert (path.parent / download).resolve().is_file()
+    page = (BOOK / "build_on.html").read_text(encoding="utf-8")
+    assert CITATION["license"] in page and "@software" in page and address in page

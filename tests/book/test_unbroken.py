@@ -9,9 +9,10 @@ from tests.book.sphinx_book import build_pages, prose, shown
 PREFIX = "application/papermill.record/"
 TEXT = """# Page
 
-A window of 48 × 48 takes 3 GiB, 12 % of {glue:text}`much:.1f` dB, at {math}`x^2`, and 4 dBm or 2 % 3.
+A window of 48 × 48 takes 3 GiB, 12 % of {glue:text}`much:.1f` dB, {glue:text}`much:.0f` %, at
+{math}`x^2`, and 4 dBm or 2 % 3.
 
-`a 48 × 48 b`
+`a 48 × 48 b --many`
 
 | code |
 |---|
@@ -29,15 +30,17 @@ def page(tmp_path_factory) -> str:
 
 
 def test_numbers_keep_their_units_and_sizes_their_sign(page):
-    for kept in ("48\xa0×\xa048", "3\xa0GiB", "12\xa0% of", "4 dBm", "2\xa0% 3"):
+    for kept in ("48\xa0×\xa048", "3\xa0GiB", "12% of", "4 dBm", "2% 3"):
         assert kept in page
     assert '<span class="pasted-text unbroken">2.5</span>\xa0dB' in page
+    assert '<span class="pasted-text unbroken">2</span>%' in page
     assert "48 × 48" not in page.replace('<span class="pre">', "").split("<code")[0]
 
 
 def test_code_is_left_as_it_is_but_breaks_between_its_parts_in_a_table(page):
     first, table = page.split("<table")
     assert '<span class="pre">48</span> <span class="pre">×</span>' in first
+    assert '<span class="pre unbroken">--many</span>' in first
     assert "taylorir.<wbr>attention.<wbr>taylor_<wbr>sums" in table
     assert "tests/<wbr>book/<wbr>test_<wbr>book.<wbr>py" in table
 

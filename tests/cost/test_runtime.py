@@ -305,4 +305,5 @@ def test_points_of_the_roofline_by_hand():
 
 def test_rows_say_under_what_load_they_were_taken():
     rows = pd.DataFrame({"device": ["a", "a"], "load": [0.2, 7.9], "priority": ["real-time", "real-time"]})
-    assert under_load(rows).endswith("Priority of what measured: real-time; load 0 to 8.")
+    assert under_load(rows).endswith("Measured at priority real-time, under a load of 0 to 8.")
+    assert under_load(rows.head(1)).endswith(" under a load of 0.")

@@ -67,8 +67,10 @@ def test_stages_are_those_that_an_image_passes():
     assert attention["shape"].iloc[1] == "3 x 256 x 8"  # heads, tokens of a window, channels
     figure = plot_architecture(stages)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert len(texts) == len(stages)
-    assert texts[0].startswith("conv_first\nConv2d\n672\n")
+    assert texts[0] == "conv_first\nConv2d\n672\n24 × 16 × 32"
+    each = network["parameters"].iloc[2]
+    assert texts[2] == f"layers.0 to 1\n2 × RSTB\n{each:,} each\n16 × 32 × 24"  # equal ones share a box
+    assert [len(axes.texts) for axes in figure.axes] == [7, 2, 4, 3]
 
 
 def test_parameters_that_one_network_lacks():

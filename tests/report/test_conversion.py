@@ -207,7 +207,7 @@ def test_the_survey_has_a_line_for_sites_that_differ_in_width_and_mask_alone():
     )  # fmt: skip
     first, second = survey_table(sites).to_dict("records")
     assert first == {
-        "family": "A", "class": "Att", "kind": "window", "sites": 4, "tokens": "64 x 1,600",
+        "family": "A", "class": "Att", "kind": "window", "sites": 4, "tokens": "64 × 1,600",
         "width": "10 to 30", "crossover": "111 to 931", "added": "bias, mask", "converted": "yes",
     }  # fmt: skip
     assert second == {

@@ -1,0 +1,50 @@
+"""Nothing on a page is cut: equations, tables and code, on a wide screen and on a phone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.book.browser import browse
+from tests.book.test_book import BOOK, BROWSER, CONTENT
+
+pytestmark = [
+    pytest.mark.book,
+    pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke"),
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
+]
+WIDTHS = (1280, 420)
+SEEN = """JSON.stringify((() => {
+  const seen = selector => [...document.querySelectorAll(selector)].filter(node => node.checkVisibility());
+  const name = node => node.id || (node.closest('[id]') || {}).id || node.textContent.trim().slice(0, 40);
+  const right = node => node.getBoundingClientRect().right;
+  const wider = node => node.scrollWidth > node.clientWidth + 1;
+  const results = seen('.bd-article .tir-table');
+  return {
+    equations: seen('.bd-article div.math mjx-container > svg').length,
+    cut: seen('.bd-article div.math mjx-container > svg').filter(
+      svg => right(svg) > right(svg.closest('div.math')) + 1).map(name),
+    options: seen('.bd-article code .pre').filter(
+      one => one.textContent.startsWith('-') && one.getClientRects().length > 1).map(one => one.textContent),
+    scrolled: results.filter(wider).map(name),
+    prose: seen('.bd-article table.stacked').filter(table => wider(table.parentElement)).map(name),
+    loose: results.filter(table => [...table.querySelectorAll('tr > :first-child')].some(
+      cell => getComputedStyle(cell).position !== 'sticky')).map(name),
+  };
+})())"""
+
+
+def test_no_page_cuts_an_equation_a_table_or_an_option(tmp_path):
+    equations, faults = 0, {}
+    with browse(BROWSER, tmp_path / "profile") as page:
+        for path in CONTENT:
+            page.open(path.as_uri())
+            for width in WIDTHS:
+                page.show_as(width=width)
+                seen = json.loads(page.evaluate(SEEN))
+                equations += seen.pop("equations")
+                if width < 600:
+                    seen.pop("scrolled")  # on a phone, with its first column staying where it is
+                faults |= {(path.stem, width, what): found for what, found in seen.items() if found}
+    assert equations >= 2 * 30 and faults == {}

@@ -45,9 +45,9 @@ def prose(path: Path) -> dict[str, str]:
     return found
 
 
-def labels(path: Path) -> list[str]:
-    """The strings of a module that are no docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def labels(source: str) -> list[str]:
+    """The strings of a module, or of a cell, that are no docstrings."""
+    tree = ast.parse(source)
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said]
     return [node.value for node in constants if isinstance(node.value, str)]
@@ -88,5 +88,28 @@ def test_the_glossary_has_the_words_that_pages_lead_to():
 
 def test_labels_of_figures_say_per():
     modules = [*(ROOT / "taylorir/report").glob("*.py"), *(ROOT / "taylorir/experiments").glob("*.py")]
-    wrong = {text for path in modules for text in labels(path) if DISTRIBUTED.search(text)}
-    assert modules and wrong == set()
+    said = [text for path in modules for text in labels(path.read_text(encoding="utf-8"))]
+    assert modules and {text for text in said if DISTRIBUTED.search(text)} == set()
+
+
+#: "95 %" beside the "95%" of a format, "8 x 8" beside "8 × 8".
+OTHERWISE = re.compile(r"\d %|\d x \d")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_captions_write_per_cent_and_sizes_in_one_way(path):
+    cells = nbformat.read(path, 4).cells
+    said = [text for cell in cells if cell.cell_type == "code" for text in labels(cell.source)]
+    said += [prose for cell in cells for prose in _shown(cell.metadata.get("mystnb", {}))]
+    assert [text for text in said if OTHERWISE.search(text)] == []
+
+
+def _shown(metadata: dict) -> list[str]:
+    texts = [_shown(value) if isinstance(value, dict) else [str(value)] for value in metadata.values()]
+    return [text for some in texts for text in some]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_writes_sizes_in_one_way(path):
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    assert [text for text in cells if re.search(r"(?<![\w.])\d+ x \d", text)] == []

@@ -119,7 +119,7 @@ SEEN = """JSON.stringify({
   drawn: document.querySelectorAll('.bd-article mjx-container svg').length,
   wrong: [...document.querySelectorAll('[data-mml-node="merror"]')].map(node => node.textContent),
   raw: [...document.querySelectorAll('.bd-article p:not(dl.py *)')].map(p => p.textContent).filter(
-    text => /\\{(eq|glue|doc)[:}]/.test(text)),
+    text => /\\{(eq|glue|doc)[:}]|\\$[^$\\s][^$]*\\$/.test(text)),
   missing: [...document.querySelectorAll('.bd-article td, .bd-article .pasted-text')].map(
     node => node.textContent.trim()).filter(text => /^(nan|nat|<na>)(?![a-z])/i.test(text)),
   unloaded: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),

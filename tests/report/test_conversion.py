@@ -211,6 +211,6 @@ def test_the_survey_has_a_line_for_sites_that_differ_in_width_and_mask_alone():
         "width": "10 to 30", "crossover": "111 to 931", "added": "bias, mask", "converted": "yes",
     }  # fmt: skip
     assert second == {
-        "family": "A", "class": "Ch", "kind": "channel", "sites": 1, "tokens": "60 x 60", "width": "99",
+        "family": "A", "class": "Ch", "kind": "channel", "sites": 1, "tokens": "60 × 60", "width": "99",
         "crossover": "", "added": "", "converted": "no: over channels",
     }  # fmt: skip

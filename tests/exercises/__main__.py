@@ -19,25 +19,25 @@ from unittest import mock
 import nbformat
 import pandas as pd
 
-from taylorir.pipeline.parameters import declared_parameters
+from taylorir.pipeline.parameters import PRESETS, declared_parameters
 from taylorir.report.glued import RECORD
 from taylorir.rows import provenance, write_rows
 from tests.exercises.exercises import NOTEBOOKS, ROWS, exercises_of, holds
 
 
-def measured(notebook: Path) -> Iterator[dict[str, Any]]:
+def measured(notebook: Path, preset: str) -> Iterator[dict[str, Any]]:
     """A row per exercise and glued value that its answer speaks of; printed when it is there."""
-    before = glued_after(notebook, {})
+    before = glued_after(notebook, {"preset": preset})
     for exercise in exercises_of(notebook):
         started = time.perf_counter()
-        after = glued_after(notebook, {exercise.parameter: exercise.value})
+        after = glued_after(notebook, {"preset": preset, exercise.parameter: exercise.value})
         seconds = round(time.perf_counter() - started)
         for name, expected in exercise.expected.items():
             row = {"notebook": notebook.stem, "change": exercise.change, "glued": name}
             row |= {"before": str(before[name]), "after": str(after[name]), "expected": expected}
             row["holds"] = holds(before[name], after[name], expected)
             print(" | ".join(map(str, row.values())), flush=True)
-            yield row | {"seconds": seconds}
+            yield row | {"preset": preset, "seconds": seconds}
 
 
 def glued_after(notebook: Path, change: dict[str, Any]) -> dict[str, Any]:
@@ -63,12 +63,14 @@ def main() -> bool:
     parser = argparse.ArgumentParser(prog="python -m tests.exercises", description=__doc__.split("\n")[0])
     by_name = {path.stem: path for path in NOTEBOOKS}
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help=f"of {', '.join(by_name)}")
-    chosen = parser.parse_args().notebooks or [*by_name]
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="cpu, as a student runs it")
+    options = parser.parse_args()
+    chosen = options.notebooks or [*by_name]
     if unknown := set(chosen) - set(by_name):
         parser.error(f"no such notebook: {', '.join(sorted(unknown))}")
     failed = False
     for name in chosen:
-        rows = pd.DataFrame(measured(by_name[name]))
+        rows = pd.DataFrame(measured(by_name[name], options.preset))
         seed = declared_parameters(nbformat.read(by_name[name], as_version=4)).get("seed")
         rows = rows.assign(**provenance(seed=seed))
         stored = pd.read_csv(ROWS, dtype=str) if ROWS.is_file() else rows[:0]

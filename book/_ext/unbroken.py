@@ -7,6 +7,7 @@ how wide it was made (``inches-8``): a narrow screen scrolls it instead of makin
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def _say_width_of_figures(app: Sphinx, doctree: nodes.document, page: str) -> No
         path = Path(app.srcdir, image["uri"])
         width = inches(path) if path.is_file() else 0.0
         if width >= WIDE:
-            image["classes"].append(f"inches-{round(width)}")
+            image["classes"].append(f"inches-{math.ceil(width)}")
 
 
 def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

@@ -29,6 +29,8 @@ SEEN = """JSON.stringify((() => {
       one => one.textContent.startsWith('-') && one.getClientRects().length > 1).map(one => one.textContent),
     scrolled: results.filter(wider).map(name),
     prose: seen('.bd-article table.stacked').filter(table => wider(table.parentElement)).map(name),
+    narrow: seen('.bd-article table.stacked td:first-child').filter(
+      cell => innerWidth < 600 && cell.offsetWidth < 0.8 * innerWidth).map(name),
     loose: results.filter(table => [...table.querySelectorAll('tr > :first-child')].some(
       cell => getComputedStyle(cell).position !== 'sticky')).map(name),
   };

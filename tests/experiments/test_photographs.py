@@ -6,8 +6,11 @@ import pytest
 
 from taylorir.datasets.manifest import manifest_entry
 from taylorir.datasets.sets import NamedImage, load_images
+from taylorir.experiments.budgets import shown_pair
+from taylorir.experiments.growing import digest_of, named_models
 from taylorir.experiments.photographs import agreement, compare_scores, photograph_rows
 from taylorir.images.naturalness import niqe
+from taylorir.report.evidence import LEAST_IMAGES
 from taylorir.rows.committed import read_rows
 
 
@@ -65,14 +68,15 @@ def test_agreement_is_the_share_of_pairs_that_both_order_alike():
     assert share.difference == pytest.approx(4 / 6)
 
 
-def test_the_rows_are_of_every_image_and_model():
+def test_the_rows_are_of_the_networks_that_chapters_show_on_equal_images():
     rows = read_rows("photographs.csv")
     found = rows[rows["set"] == "RealSRSet"]
     assert found["psnr_y"].isna().all() and rows["niqe"].notna().all()
     images = {image.image for image in manifest_entry("RealSRSet").hashes}
     for scale, some in found.groupby("upscale"):
-        assert {"bicubic", "lanczos", f"swinir_mini_x{scale}_s0", f"taylorswinir_mini_x{scale}_s0"} <= {
-            *some["model"]
-        }
-        assert all({*of_model["image"]} == images for _, of_model in some.groupby("model"))
-    assert {*found[found["seed"] >= 0].groupby("model")["seed"].first()} == {0, 1, 2}
+        pair = shown_pair(scale)
+        assert {"bicubic", "lanczos", *pair.reference, *pair.other, *pair.floor} == {*some["model"]}
+        measured = [{*of_model["image"]} for _, of_model in some.groupby("model")]
+        assert all(one == measured[0] <= images for one in measured) and len(measured[0]) >= LEAST_IMAGES
+    for name, of_model in rows[rows["model"] != "truth"].groupby("model"):
+        assert {*of_model["weights"]} == {digest_of(*named_models([name]).values())}

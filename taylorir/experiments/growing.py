@@ -21,6 +21,7 @@ from taylorir.networks import weights_digest
 from taylorir.rows import read_rows, write_rows
 
 LANCZOS = "lanczos"
+#: What enlarges an image without having learnt anything.
 FILTERS = (BICUBIC, LANCZOS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
 import logging
@@ -16,7 +17,7 @@ from torch import nn
 from taylorir.networks.checkpoint import load_checkpoint
 from taylorir.networks.swinir import SwinIR
 from taylorir.networks.variants import VARIANTS
-from taylorir.rows import RESULTS_FOLDER, WEIGHTS_FOLDER, read_rows
+from taylorir.rows import RESULTS_FOLDER, WEIGHTS_FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +83,12 @@ def default_model(upscale: int, task: str = "") -> str:
 
 
 def _held_out_psnr() -> dict[str, float]:
-    """PSNR-Y on the held-out images at the end of each training, in dB, by run."""
-    tables = [read_rows(path) for path in sorted(RESULTS_FOLDER.glob("quality_*_runs.csv"))]
-    return {
-        run: psnr for rows in tables for run, psnr in zip(rows["run"], rows["held_out_psnr_y"], strict=True)
-    }
+    """PSNR-Y on the held-out images at the end of each training, in dB, by run; read without pandas."""
+    found = {}
+    for path in RESULTS_FOLDER.glob("quality_*_runs.csv"):
+        with path.open(encoding="utf-8", newline="") as rows:
+            found |= {row["run"]: float(row["held_out_psnr_y"] or "nan") for row in csv.DictReader(rows)}
+    return {run: psnr for run, psnr in found.items() if not math.isnan(psnr)}
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -19,11 +19,17 @@ from .few_crops import gains_over_floor as gains_over_floor
 from .gallery import (
     Panel as Panel,
     crop_panels as crop_panels,
+    judge_crops as judge_crops,
     over_seeds as over_seeds,
     pick_both_ways as pick_both_ways,
     rank_crops as rank_crops,
 )
-from .growing import FILTERS as FILTERS, enlarge as enlarge, named_models as named_models
+from .growing import (
+    FILTERS as FILTERS,
+    enlarge as enlarge,
+    models_by_kind as models_by_kind,
+    named_models as named_models,
+)
 from .ladder import CALIBRATION as CALIBRATION
 from .photographs import agreement as agreement, compare_scores as compare_scores
 from .plan import Comparison as Comparison

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from taylorir.experiments.protocol import COMPARISONS, END_POINT, FLOOR, Comparison
-from taylorir.report import estimate, judge
+from taylorir.report import BELOW_FLOOR, estimate, judge
 
 MAIN = tuple(entry for entry in COMPARISONS if entry.experiment == "main")
 
@@ -192,4 +192,4 @@ def _barred(
     if of_floor.empty:
         return "no floor: not judged"
     above = of_runs.groupby("run")[metric].mean() > of_floor.groupby(keys)[metric].mean().mean()
-    return "" if above.all() else "below the floor: not judged"
+    return "" if above.all() else BELOW_FLOOR

@@ -17,7 +17,7 @@ from taylorir.datasets import NamedImage, make_pair, sample_split
 from taylorir.experiments.growing import FILTERS, LANCZOS, enlarge
 from taylorir.images import PEAK, psnr, rgb_to_y
 from taylorir.networks import default_model, load_network
-from taylorir.report import plot_pictures, save_figure, use_style
+from taylorir.report import BELOW_FLOOR, estimate, judge, plot_pictures, save_figure, use_style
 
 
 class Panel(NamedTuple):
@@ -99,6 +99,24 @@ def over_seeds(ranked: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table.reset_index().sort_values(
         ["gain", *place[:3]], ascending=[False, True, True, True], ignore_index=True
     )
+
+
+def judge_crops(ranked: pd.DataFrame, *, planned: int, above_floor: bool) -> pd.Series:
+    """The gain over all crops, each image counting as one: it and the seeds are samples.
+
+    Args:
+        ranked: of :func:`over_seeds`.
+        planned: seeds that were fixed beforehand.
+        above_floor: whether all networks surpass the best of what needs no transformer.
+
+    Returns:
+        images, seeds and those of :class:`taylorir.report.Estimate` (dB), barred, p_holm and verdict (see
+        :func:`taylorir.report.judge`).
+    """
+    gains = ranked.groupby("image")[list(ranked.filter(regex=r"^gain_\d+$"))].mean().to_numpy()
+    images, seeds = gains.shape
+    row = {"images": images, "seeds": seeds, "planned": planned, "barred": "" if above_floor else BELOW_FLOOR}
+    return judge(pd.DataFrame([row | estimate(gains)._asdict()])).iloc[0]
 
 
 def pick_both_ways(ranked: pd.DataFrame, count: int = 2) -> pd.DataFrame:

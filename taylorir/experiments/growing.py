@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from taylorir.datasets import NamedImage
 from taylorir.evaluation import BICUBIC, load_model, super_resolve
+from taylorir.experiments.plan import Comparison
 from taylorir.networks import weights_digest
 from taylorir.rows import read_rows, write_rows
 
@@ -45,6 +46,13 @@ def enlarge(model: nn.Module | str, lr: np.ndarray, upscale: int) -> np.ndarray:
 def named_models(names: Iterable[str]) -> dict[str, nn.Module | str]:
     """Models by name: filters as they are called, networks loaded."""
     return {name: name if name in FILTERS else load_model(name) for name in names}
+
+
+def models_by_kind(pair: Comparison) -> dict[str, list[str]]:
+    """Names of models by what readers call them: both filters, a floor if there is one, the pair."""
+    kinds = {"bicubic": [BICUBIC], "Lanczos": [LANCZOS], "no transformer": [*pair.floor]}
+    kinds |= {"SwinIR": [*pair.reference], "TaylorSwinIR": [*pair.other]}
+    return {kind: names for kind, names in kinds.items() if names}
 
 
 def digest_of(model: nn.Module | str) -> str:

@@ -10,6 +10,7 @@ from . import (
     quality as quality,
 )
 from .evidence import (
+    BELOW_FLOOR as BELOW_FLOOR,
     LEAST_IMAGES as LEAST_IMAGES,
     Estimate as Estimate,
     detectable_in_words as detectable_in_words,

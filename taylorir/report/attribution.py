@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
 
-from taylorir.report.evidence import estimate, judge
+from taylorir.report.evidence import BELOW_FLOOR, estimate, judge
 from taylorir.report.tables import subplots
 
-BARRED = "below the floor: not judged"
 _COLORS = {"none": "#7F7F7F", "softmax": "#0072B2", "taylor": "#D55E00"}
 
 
@@ -116,7 +115,7 @@ def paired_differences(
                     "planned": len(first),
                     **estimate(gains.to_numpy())._asdict(),
                     "larger": float((gains.mean(axis=1) > 0).mean()),
-                    "barred": BARRED if any({*pair} & {*below} for pair in pairs) else "",
+                    "barred": BELOW_FLOOR if any({*pair} & {*below} for pair in pairs) else "",
                 }
             )
     return judge(pd.DataFrame(found), more="more", less="less") if found else pd.DataFrame()

@@ -27,6 +27,8 @@ POWER = 0.8
 
 #: Fewer images than Set5 has give no verdict.
 LEAST_IMAGES = 5
+#: Why a comparison gets no verdict whose networks do not surpass one without a transformer.
+BELOW_FLOOR = "below the floor: not judged"
 
 
 class Estimate(NamedTuple):

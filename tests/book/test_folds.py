@@ -88,21 +88,33 @@ def test_no_long_table_stands_open():
     assert {name: rows for name, rows in by_name.items() if rows > LONGEST_OPEN} == {}
 
 
+@pytest.fixture
+def page(tmp_path):
+    if BOOK is None:
+        pytest.skip("no built book; run make smoke")
+    if find_browser() is None:
+        pytest.skip("no Chromium on this machine")
+    with served(BOOK) as address, browse(find_browser(), tmp_path / "profile") as page:
+        page.address = address
+        yield page
+
+
+def seen(page, script: str, *, media: str = "screen") -> list[tuple]:
+    page.call("Emulation.setEmulatedMedia", media=media)
+    return [tuple(one) for one in json.loads(page.evaluate(script))]
+
+
 FOLDED = """JSON.stringify([...document.querySelectorAll('.tag_hide-cell > details:not([open])')].map(
   fold => ['.tir-table', 'summary', '.cell_input'].map(part =>
     fold.querySelector(part).checkVisibility())))"""
 
 
 @pytest.mark.book
-@pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke")
-@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
-def test_paper_shows_what_is_folded_and_no_code(tmp_path):
-    with served(BOOK) as address, browse(find_browser(), tmp_path / "profile") as page:
-        page.open(f"{address}_executed/05_memory.html")
-        assert {tuple(one) for one in json.loads(page.evaluate(FOLDED))} == {(False, True, False)}
-        page.call("Emulation.setEmulatedMedia", media="print")
-        shown = json.loads(page.evaluate(FOLDED))
-        assert len(shown) >= 5 and {tuple(one) for one in shown} == {(True, False, False)}
+def test_paper_shows_what_is_folded_and_no_code(page):
+    page.open(f"{page.address}_executed/05_memory.html")
+    assert set(seen(page, FOLDED)) == {(False, True, False)}
+    shown = seen(page, FOLDED, media="print")
+    assert len(shown) >= 5 and set(shown) == {(True, False, False)}
 
 
 CODE = """JSON.stringify([...document.querySelectorAll('div.cell > details:not([open]) > .cell_input')].map(
@@ -110,12 +122,8 @@ CODE = """JSON.stringify([...document.querySelectorAll('div.cell > details:not([
 
 
 @pytest.mark.book
-@pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke")
-@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
-def test_paper_shows_the_code_that_the_text_speaks_of(tmp_path):
-    with served(BOOK) as address, browse(find_browser(), tmp_path / "profile") as page:
-        page.open(f"{address}_executed/01_taylorshift.html")
-        assert {visible for _, visible in json.loads(page.evaluate(CODE))} == {False}
-        page.call("Emulation.setEmulatedMedia", media="print")
-        shown = [tuple(one) for one in json.loads(page.evaluate(CODE))]
-        assert set(shown) == {(True, True), (False, False)} and shown.count((True, True)) >= 6
+def test_paper_shows_the_code_that_the_text_speaks_of(page):
+    page.open(f"{page.address}_executed/01_taylorshift.html")
+    assert {visible for _, visible in seen(page, CODE)} == {False}
+    shown = seen(page, CODE, media="print")
+    assert set(shown) == {(True, True), (False, False)} and shown.count((True, True)) >= 6

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from taylorir import report
-from taylorir.experiments import decisive
+from taylorir.experiments import decisive, shown_pair
 from taylorir.rows import RESULTS_FOLDER, read_rows
 from tests.book.test_same_cells import Row, tables
 
@@ -26,7 +26,13 @@ def run_cell(notebook: str, cell_id: str, **names: object) -> report.Table:
 
 
 def paper_table(published: pd.DataFrame) -> list[Row]:
-    names = {"decisive": decisive, "pd": pd, "read_rows": read_rows, "report": report}
+    names = {
+        "decisive": decisive,
+        "pd": pd,
+        "read_rows": read_rows,
+        "report": report,
+        "shown_pair": shown_pair,
+    }
     shown = run_cell("03_protocol.ipynb", "prot-paper", published=published, **names)
     output = nbformat.v4.new_output("display_data", {"text/html": shown._repr_html_()})
     return tables(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])]))[

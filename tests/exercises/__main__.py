@@ -22,7 +22,8 @@ import pandas as pd
 from taylorir.pipeline.parameters import PRESETS, declared_parameters
 from taylorir.report.glued import RECORD
 from taylorir.rows import provenance, write_rows
-from tests.exercises.exercises import NOTEBOOKS, ROWS, exercises_of, holds
+from tests.exercises.exercises import ROWS, exercises_of, holds
+from tests.structure.test_structure import NOTEBOOKS
 
 
 def measured(notebook: Path, preset: str) -> Iterator[dict[str, Any]]:

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 import nbformat
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXPECTED = Path(__file__).with_name("expected.yaml")
 ROWS = Path(__file__).with_name("rows.csv")
 

@@ -11,7 +11,8 @@ import yaml
 
 from taylorir.pipeline.parameters import check_parameters, declared_parameters
 from tests.book.glued import EXECUTED, glued_values, needs_notebooks
-from tests.exercises.exercises import EXPECTED, FOLDED, NOTEBOOKS, ROWS, exercises_of, holds
+from tests.exercises.exercises import EXPECTED, FOLDED, ROWS, exercises_of, holds
+from tests.structure.test_structure import NOTEBOOKS
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from taylorir.datasets.sets import NamedImage, make_pair, sample_split
-from taylorir.experiments.gallery import crop_panels, over_seeds, pick_both_ways, rank_crops, upscaled_crop
+from taylorir.experiments.gallery import (
+    crop_panels,
+    judge_crops,
+    over_seeds,
+    pick_both_ways,
+    rank_crops,
+    upscaled_crop,
+)
 from taylorir.experiments.growing import enlarge
 from taylorir.images.metrics import psnr
 from taylorir.networks.weights import default_model, load_network
@@ -61,6 +68,20 @@ def test_crops_are_ranked_by_their_mean_over_seeds():
     found = over_seeds([seed(0.1, 0.4, 0.9), seed(0.3, -0.2, 0.9).iloc[:2]])  # the third has one seed
     assert found.image.tolist() == ["a", "b"] and found.gain.tolist() == pytest.approx([0.2, 0.1])
     assert found.agree.tolist() == [True, False] and found.gain_1.tolist() == [0.3, -0.2]
+
+
+def test_the_gain_over_crops_is_judged_over_images_and_seeds_by_hand():
+    places = [(image, top) for image in "abcde" for top in (0, 4)]
+    one = pd.DataFrame(places, columns=["image", "top"]).assign(left=0, size=8)
+    gains = np.repeat([0.5, 0.6, 0.7, 0.8, 0.9], 2) + np.tile([-0.05, 0.05], 5)  # two crops an image
+    ranked = over_seeds([one.assign(gain=gains + shift) for shift in (-0.01, 0.0, 0.01)])
+    found = judge_crops(ranked, planned=3, above_floor=True)
+    assert (found.images, found.seeds, found.verdict) == (5, 3, "better")
+    assert found.difference == pytest.approx(0.7)
+    # images' means spread by sqrt(0.025), seeds' by 0.01
+    assert found.error == pytest.approx(np.sqrt(0.025 / 5 + 0.0001 / 3))
+    assert judge_crops(ranked, planned=4, above_floor=True).verdict == "3 of 4 seeds: no verdict"
+    assert judge_crops(ranked, planned=3, above_floor=False).verdict == "below the floor: not judged"
 
 
 def test_crops_without_error_are_left_out():

@@ -1,5 +1,7 @@
 """Rows that grow in a file: nothing is measured twice, and nothing is kept of weights that are gone."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,8 @@ from PIL import Image
 
 from taylorir.datasets.sets import NamedImage
 from taylorir.evaluation.super_resolution import super_resolve
-from taylorir.experiments.growing import digest_of, enlarge, grow_rows, named_models
+from taylorir.experiments.growing import digest_of, enlarge, grow_rows, models_by_kind, named_models
+from taylorir.experiments.plan import Comparison
 from taylorir.networks.variants import build_model
 from taylorir.rows.committed import read_rows
 
@@ -21,6 +24,18 @@ def test_filters_and_networks_enlarge():
     by_pillow = Image.fromarray(PHOTO).resize((36, 27), Image.Resampling.LANCZOS)
     assert np.array_equal(enlarge(models["lanczos"], PHOTO, 3), np.array(by_pillow))
     assert [digest_of(model) for model in models.values()] == ["bicubic", "lanczos"]
+
+
+def test_a_kind_without_models_is_left_out():
+    pair = Comparison("main", "label", ("swinir_a",), ("taylorswinir_a",))
+    assert models_by_kind(pair) == {
+        "bicubic": ["bicubic"],
+        "Lanczos": ["lanczos"],
+        "SwinIR": ["swinir_a"],
+        "TaylorSwinIR": ["taylorswinir_a"],
+    }
+    with_floor = models_by_kind(dataclasses.replace(pair, floor=("linear_a",)))
+    assert with_floor["no transformer"] == ["linear_a"]
 
 
 def test_rows_grow_and_those_of_other_weights_are_measured_again(tmp_path):

@@ -115,7 +115,7 @@ def _label(run: str, steps: int, transfer_steps: int) -> str:
         return f"released network trained on, {steps:,} steps"
     if steps <= transfer_steps:
         return f"attention transfer, {steps:,} steps"
-    return f"and distillation, {steps:,} steps in all"
+    return f"calibrated, {steps:,} steps"
 
 
 def law(rungs: pd.DataFrame, set_name: str) -> Law | None:

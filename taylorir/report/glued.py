@@ -15,6 +15,10 @@ from taylorir.report.tables import legend_below
 
 #: Characters of a label beside an axis, above which it is broken into lines.
 WIDEST_LABEL = 28
+#: Height of a line of a label, as a part of its font's size.
+LINE_SPACING = 1.3
+#: Inches below the axes of a figure in a box, for ticks, a label and a legend.
+ROOM_BELOW = 1.0
 #: Metadata of an output that only those see who run a notebook by hand; the book is built without it.
 BY_HAND = "taylorir_by_hand"
 #: What precedes the MIME type of what is stored and not shown, by papermill's convention.
@@ -47,18 +51,23 @@ def glue_figure(name: str, figure: Figure, *, size: tuple[float, float] = (4.8, 
     """Glue a figure by name, for the box at the head of a chapter; the cell does not show it.
 
     The box is narrow: legends go below the axes, and what is wider than the figure is broken, not made small.
+    A figure grows in height where the lines of its labels would lie on each other.
 
     Args:
         name: by which the box takes it.
         figure: as a plot function of this room gives it.
-        size: width and height in inches that fit the box.
+        size: width and least height in inches that fit the box.
     """
     figure.set_size_inches(size)
     enlarge_letters(figure, BOX_PIXELS)
     for axes in figure.axes:
         labels = [label.get_text() for label in axes.get_yticklabels()]
         if max(map(len, labels), default=0) > WIDEST_LABEL:
-            axes.set_yticks(axes.get_yticks(), [_broken(label) for label in labels])
+            labels = [_broken(label) for label in labels]
+            axes.set_yticks(axes.get_yticks(), labels)
+            lines = len(labels) * max(label.count("\n") + 1 for label in labels)
+            line = LINE_SPACING * axes.get_yticklabels()[0].get_fontsize() / 72
+            figure.set_figheight(max(figure.get_figheight(), lines * line + ROOM_BELOW))
     legend_below(figure)
     _record(name, figure)
 

@@ -114,7 +114,7 @@ def plot_gaps(stages: pd.DataFrame, *, claimed: tuple[float, float]) -> Figure:
     axes.vlines(
         places + 0.12, stages["seeds_low"], stages["seeds_high"], color="#0072B2", label="range of the seeds"
     )
-    axes.set_xticks(places, stages["stage"])
+    axes.set_xticks(places, stages["stage"].str.replace(", ", ",\n"))
     axes.set_xlim(-0.5, len(stages) - 0.5)
     axes.set_ylabel("TaylorSwinIR over SwinIR,\ndB PSNR-Y")
     figure.legend(loc="outside lower center", ncols=3)

@@ -55,7 +55,7 @@ def test_the_rungs_stand_in_their_order_with_their_losses():
     assert list(found["label"])[2:] == [
         "swapped, temperature 1",
         "attention transfer, 10 steps",
-        "and distillation, 20 steps in all",
+        "calibrated, 20 steps",
         "released network trained on, 20 steps",
     ]
 
@@ -161,7 +161,7 @@ def test_of_each_training_the_box_shows_the_last_mark():
     assert [label.get_text() for label in axes.get_yticklabels()][::-1] == [
         "as released",
         "swapped, temperature 1",
-        "and distillation, 20 steps in all",
+        "calibrated, 20 steps",
         "released network trained on, 20 steps",
     ]
 

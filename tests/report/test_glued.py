@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -83,3 +84,15 @@ def test_a_figure_of_the_box_is_as_wide_as_the_box_whatever_its_legend_and_label
     assert figure.get_tightbbox().width <= 4.8 + 1e-6
     assert left.get_yticklabels()[0].get_text() == "TaylorSwinIR, window 48,\nover SwinIR, window 8"
     assert legend.get_window_extent().y1 < left.get_window_extent().y0
+
+
+def test_a_figure_of_the_box_grows_until_its_labels_stand_apart(monkeypatch):
+    monkeypatch.setattr(report, "_record", lambda *given: None)
+    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
+        axes = (figure := Figure()).subplots()
+    axes.set_yticks(range(14), [f"a label that is broken in two, number {count}" for count in range(14)])
+    report.glue_figure("drawn", figure)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
+    assert figure.get_figwidth() == pytest.approx(4.8)

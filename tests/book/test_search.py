@@ -15,9 +15,10 @@ pytestmark = [
     pytest.mark.skipif(BOOK is None, reason="no built book; run make smoke"),
     pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
 ]
-# Words of the cells of a page's tables, each cell by itself, that its other text does not have.
+# Words of the cells of a page's tables, each cell by itself, that its other text does not have. A name with
+# underscores is one word to the search.
 CELLS_ONLY = """(() => {
-  const words = text => text.toLowerCase().match(/[a-z]{6,}/g) || [];
+  const words = text => text.toLowerCase().match(/\\b[a-z]{6,}\\b/g) || [];
   const article = document.querySelector('.bd-article').cloneNode(true);
   const cells = [...article.querySelectorAll('.tir-table td')].flatMap(cell => words(cell.textContent));
   article.querySelectorAll('.tir-table').forEach(table => table.remove());

@@ -64,5 +64,5 @@ class ProvenanceTable(SphinxDirective):
         return self._list_table("What they ran on", "20 80", rows)
 
     def _list_table(self, title: str, widths: str, rows: list[str]) -> list[str]:
-        head = [f":::{{list-table}} {title}", ":header-rows: 1", f":widths: {widths}", ""]
+        head = [f":::{{list-table}} {title}", ":header-rows: 1", f":widths: {widths}", ":class: stacked", ""]
         return [*head, *"\n".join(rows).split("\n"), ":::", ""]

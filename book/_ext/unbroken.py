@@ -1,4 +1,4 @@
-"""What a line must not break: a number and its unit, a size, a formula and the full stop after it.
+"""What a line must not break: a number and its unit, a size, a value, a formula and the full stop after it.
 
 A per cent sign follows its number at once, in prose as in tables. A name of an option stays whole.
 A name in a table may break after a dot, a slash or a dash below instead, and nowhere else. A figure says
@@ -20,8 +20,10 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 UNITS = r"(?:dB|GiB|KiB|MiB|ms)"
 PER_CENT = re.compile(r"(?<=\d) %")
 PER_CENT_AFTER_NUMBER = re.compile(r"^ %")
-JOINTS = re.compile(rf"(?<=\d) ([×x]) (?=\d|$)|(?<=\d) (?={UNITS}(?:\W|$))")
-JOINTS_AFTER_NUMBER = re.compile(rf"^ ([×x]) (?=\d|$)|^ (?={UNITS}(?:\W|$))")
+VALUE = r"(?<![\w-])[A-Za-z] = (?=[-+−]?\d|$)"
+JOINTS = re.compile(rf"(?<=\d) ([×x·]) (?=\d|$)|(?<=\d) (?={UNITS}(?:\W|$))|{VALUE}")
+JOINTS_AFTER_NUMBER = re.compile(rf"^ ([×x·]) (?=\d|$)|^ (?={UNITS}(?:\W|$))")
+EQUALS_AFTER_MATH = re.compile(r"^ = (?=[-+−]?\d|$)")
 NUMBER = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?%?")
 CLOSING = re.compile(r"[.,;:!?)\]]+")
 VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.math_block)
@@ -67,9 +69,11 @@ def _keep_together(app: Sphinx, doctree: nodes.document, page: str) -> None:
         for child in parent.children:
             if isinstance(child, nodes.Text):
                 text = joined(child.astext(), after_number=_is_number(before))
-                if isinstance(before, nodes.math) and (stop := CLOSING.match(text)):
-                    children[-1] = nodes.inline("", "", before, nodes.Text(stop[0]), classes=["unbroken"])
-                    text = text[stop.end() :]
+                if isinstance(before, nodes.math):
+                    text = EQUALS_AFTER_MATH.sub(f"{NO_BREAK}={NO_BREAK}", text)
+                    if stop := CLOSING.match(text):
+                        children[-1] = nodes.inline("", "", before, nodes.Text(stop[0]), classes=["unbroken"])
+                        text = text[stop.end() :]
                 child = nodes.Text(text)
             elif _is_number(child):
                 child["classes"].append("unbroken")

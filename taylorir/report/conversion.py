@@ -33,6 +33,8 @@ _LABELS = {
 _COLORS = {"softmax": "#0072B2", "converted": "#E69F00", "calibrated": "#D55E00", "control": "#56B4E9"}
 LEAST_POINTS = 3
 """Marks of a training, through which a law is laid."""
+LINE_HEIGHT = 0.22
+"""Inches of a figure, for each rung that it shows."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def plot_ladder(rungs: pd.DataFrame, *, set_name: str, last_step: int) -> Figure
         set_name: of both panels.
         last_step: to which the law is drawn.
     """
-    figure = Figure(figsize=(9.4, 4.9))
+    lines = (rungs["set"] == set_name).sum()
+    figure = Figure(figsize=(9.4, max(4.9, LINE_HEIGHT * lines + 1.6)))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_rungs(left, rungs, set_name)
     _draw_training(right, rungs, set_name, last_step)
@@ -191,11 +194,11 @@ def _draw_rungs(axes: Axes, rungs: pd.DataFrame, set_name: str) -> None:
         axes.axvline(value, color="#888888", linewidth=1, linestyle=":")
     axes.scatter(shown["psnr_y"], places, color=shown["kind"].map(_COLORS), zorder=3)
     for place, value in zip(places, shown["psnr_y"], strict=True):
-        above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-        axes.annotate(f"{value:.2f}", (value, place), **above)
+        beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+        axes.annotate(f"{value:.2f}", (value, place), **beside)
     axes.set_yticks(places, shown["label"])
     axes.set(xlabel=f"PSNR-Y on {set_name}, dB")
-    axes.margins(x=0.12, y=0.09)
+    axes.margins(x=0.2, y=0.03)
 
 
 def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: int) -> None:
@@ -210,7 +213,7 @@ def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: in
     found = law(rungs, set_name)
     if found is not None:
         steps = np.geomspace(1, last_step + 1) - 1
-        style = {"color": _COLORS["calibrated"], "linewidth": 1}
+        style = {"color": _COLORS["calibrated"], "linewidth": 1.8}
         axes.plot(steps, found.lost(steps), linestyle=":", label="law", **style)
         axes.fill_between(steps, *np.minimum(found.bounds(steps), found.beginning), alpha=0.15, **style)
     axes.set_xscale("symlog", linthresh=100)

@@ -89,7 +89,7 @@ class Slider:
         move = "this.closest('figure').style.setProperty('--edge', this.value + '%')"
         return (
             f"<style>{_STYLE}</style>"
-            f'<figure class="tir-slider" style="--edge:50%;max-width:{width}px">'
+            f'<figure class="tir-slider" style="--edge:50%;max-width:max({width}px, 16rem)">'
             f'<div class="tir-slider-frame" style="aspect-ratio:{width}/{height}">'
             f'<img src="{_data_uri(self.after)}" alt="{alt} ({right})">'
             f'<img class="tir-slider-top" src="{_data_uri(self.before)}" alt="{alt} ({left})">'
@@ -113,7 +113,8 @@ _STYLE = """
 }
 .tir-slider-frame > input { opacity: 0; cursor: ew-resize; touch-action: pan-y; }
 .tir-slider-frame:focus-within { outline: 3px solid #0072B2; outline-offset: 2px; }
-.tir-slider figcaption { display: flex; justify-content: space-between; font-size: 0.85em; }
+.tir-slider figcaption { display: flex; justify-content: space-between; gap: 1em; font-size: 0.85em; }
+.tir-slider figcaption > span { font-weight: 400; }
 """
 
 

@@ -10,7 +10,8 @@ PREFIX = "application/papermill.record/"
 TEXT = """# Page
 
 A window of 48 × 48 takes 3 GiB, 12 % of {glue:text}`much:.1f` dB, {glue:text}`much:.0f` %, at
-{math}`x^2`, and 4 dBm or 2 % 3.
+{math}`x^2`, and 4 dBm or 2 % 3. Excluded (p = 0.02), 29 · 10⁹ bytes (p = {glue:text}`much:.1f`), dip = 3, w = v.
+At {math}`x` = 7 it is {math}`y` = {glue:text}`much:.1f`.
 
 `a 48 × 48 b --many`
 
@@ -30,10 +31,14 @@ def page(tmp_path_factory) -> str:
 
 
 def test_numbers_keep_their_units_and_sizes_their_sign(page):
-    for kept in ("48\xa0×\xa048", "3\xa0GiB", "12% of", "4 dBm", "2% 3"):
+    for kept in ("48\xa0×\xa048", "3\xa0GiB", "12% of", "4 dBm", "2% 3", "(p\xa0=\xa00.02)", "29\xa0·\xa010⁹"):
         assert kept in page
     assert '<span class="pasted-text unbroken">2.5</span>\xa0dB' in page
     assert '<span class="pasted-text unbroken">2</span>%' in page
+    assert '(p\xa0=\xa0<span class="pasted-text unbroken">2.5</span>)' in page
+    assert "dip = 3, w = v" in page
+    assert "\\(x\\)</span>\xa0=\xa07 it" in page
+    assert '\\(y\\)</span>\xa0=\xa0<span class="pasted-text unbroken">2.5</span>' in page
     assert "48 × 48" not in page.replace('<span class="pre">', "").split("<code")[0]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,6 +150,21 @@ def test_figures_are_drawn_of_whatever_rows_there_are(part):
     rungs = ladder(ROWS[part], RUNS[part], transfer_steps=10)
     left, right = plot_ladder(rungs, set_name="Set5", last_step=90).axes
     assert len(left.get_yticks()) == (rungs["set"] == "Set5").sum()
+
+
+@pytest.mark.parametrize("draw", [plot_rungs, functools.partial(plot_ladder, last_step=9000)])
+def test_the_number_beside_a_rung_lies_on_no_other(draw):
+    """Of a training that has been measured often, most marks lie close together."""
+    rungs = marks({100 * n: 0.2 / n for n in range(1, 25)})
+    figure = draw(rungs, set_name="Set5")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    numbers = [text.get_window_extent() for text in axes.texts]
+    points = axes.transData.transform([text.xy for text in axes.texts])
+    assert len(numbers) == (3 if draw is plot_rungs else 26)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(numbers, 2))
+    assert not any(number.contains(*point) for number in numbers for point in points)
+    assert all(number.x1 < axes.get_window_extent().x1 for number in numbers)
 
 
 def test_the_law_is_drawn_once_there_is_one():

@@ -7,6 +7,7 @@ how wide it was made (``inches-8``): a narrow screen scrolls it instead of makin
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from pathlib import Path
@@ -27,9 +28,12 @@ EQUALS_AFTER_MATH = re.compile(r"^ = (?=[-+−]?\d|$)")
 NUMBER = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?%?")
 CLOSING = re.compile(r"[.,;:!?)\]]+")
 VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.math_block)
-CODE_IN_TABLE = re.compile(r"<table.*?</table>", re.DOTALL), re.compile(r'<span class="pre">([^<]*)</span>')
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+CODE = re.compile(r'(<span class="pre">)([^<]*)(</span>)')
+CELL = re.compile(r"(<td>)([^<]*)(</td>)")
 OPTION = re.compile(r'<span class="pre">(?=-)')
 BREAKS = re.compile(r"(?<=[\w)\]])([./_])(?=\w)")
+BREAKS_OF_A_NAME = re.compile(r"(?<=\w)([/_])(?=[A-Za-z])")
 SVG_WIDTH = re.compile(r'<svg[^>]*? viewBox="0 0 ([\d.]+) ')
 PIXELS_PER_INCH = 160
 """Of the pictures, see ``taylorir.report.tables``."""
@@ -108,11 +112,13 @@ def _say_width_of_figures(app: Sphinx, doctree: nodes.document, page: str) -> No
 
 
 def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    table, code = CODE_IN_TABLE
+    def broken(found: re.Match[str], breaks: re.Pattern[str]) -> str:
+        return found[1] + breaks.sub(r"\1<wbr>", found[2]) + found[3]
 
-    def broken(found: re.Match[str]) -> str:
-        return '<span class="pre">' + BREAKS.sub(r"\1<wbr>", found[1]) + "</span>"
+    def in_table(found: re.Match[str]) -> str:
+        text = CODE.sub(functools.partial(broken, breaks=BREAKS), found[0])
+        return CELL.sub(functools.partial(broken, breaks=BREAKS_OF_A_NAME), text)
 
     if "body" in context:
         context["body"] = OPTION.sub('<span class="pre unbroken">', context["body"])
-        context["body"] = table.sub(lambda found: code.sub(broken, found[0]), context["body"])
+        context["body"] = TABLE.sub(in_table, context["body"])

@@ -25,6 +25,8 @@ SEEN = """JSON.stringify((() => {
     equations: seen('.bd-article div.math mjx-container > svg').length,
     cut: seen('.bd-article div.math mjx-container > svg').filter(
       svg => right(svg) > right(svg.closest('div.math')) + 1).map(name),
+    small: seen('.bd-article mjx-container > svg').filter(
+      svg => 1000 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width < LEAST).map(name),
     options: seen('.bd-article code .pre').filter(
       one => one.textContent.startsWith('-') && one.getClientRects().length > 1).map(one => one.textContent),
     scrolled: results.filter(wider).map(name),
@@ -34,13 +36,17 @@ SEEN = """JSON.stringify((() => {
       const lines = new Set([...range.getClientRects()].map(line => line.top)).size;
       return lines > 1 && !/[\\s/_.-]/.test(cell.textContent);
     }).map(cell => cell.textContent),
-    prose: seen('.bd-article table.stacked').filter(table => wider(table.parentElement)).map(name),
+    prose: seen('.bd-article table.table').filter(
+      table => wider(table.parentElement) || wider(table)).map(name),
     narrow: seen('.bd-article table.stacked td:first-child').filter(
       cell => innerWidth < 600 && cell.offsetWidth < 0.8 * innerWidth).map(name),
     loose: results.filter(table => [...table.querySelectorAll('tr > :first-child')].some(
       cell => getComputedStyle(cell).position !== 'sticky')).map(name),
+    unruled: seen('.bd-article img[class*="inches-"]').filter(
+      image => innerWidth < 600 && !getComputedStyle(image).getPropertyValue('--tir-made')).map(name),
   };
-})())"""
+})())""".replace("LEAST", "13")
+"""With 13 CSS pixels, the least height of the letters of an equation."""
 
 
 def test_no_page_cuts_an_equation_a_table_or_an_option(tmp_path):

@@ -25,13 +25,22 @@ At {math}`x` = 7 it is {math}`y` = {glue:text}`much:.1f`.
 def page(tmp_path_factory) -> str:
     source = tmp_path_factory.mktemp("source")
     glued = shown({f"{PREFIX}text/plain": "2.5"}, scrapbook={"name": "much", "mime_prefix": PREFIX})
-    said = build_pages(source, {"a_page": [prose(TEXT), glued]}, "unbroken")
+    results = shown({"text/html": "<table><tr><td>figs/an_image.png 3.5/0.25 9_8</td></tr></table>"})
+    said = build_pages(source, {"a_page": [prose(TEXT), glued, results]}, "unbroken")
     assert all("myst-nb.lexer" in line for line in said.splitlines() if "a_page" in line)
     return (source / "_build/a_page.html").read_text()
 
 
 def test_numbers_keep_their_units_and_sizes_their_sign(page):
-    for kept in ("48\xa0×\xa048", "3\xa0GiB", "12% of", "4 dBm", "2% 3", "(p\xa0=\xa00.02)", "29\xa0·\xa010⁹"):
+    for kept in (
+        "48\xa0×\xa048",
+        "3\xa0GiB",
+        "12% of",
+        "4 dBm",
+        "2% 3",
+        "(p\xa0=\xa00.02)",
+        "29\xa0·\xa010⁹",
+    ):
         assert kept in page
     assert '<span class="pasted-text unbroken">2.5</span>\xa0dB' in page
     assert '<span class="pasted-text unbroken">2</span>%' in page
@@ -43,11 +52,15 @@ def test_numbers_keep_their_units_and_sizes_their_sign(page):
 
 
 def test_code_is_left_as_it_is_but_breaks_between_its_parts_in_a_table(page):
-    first, table = page.split("<table")
+    first, table, _ = page.split("<table")
     assert '<span class="pre">48</span> <span class="pre">×</span>' in first
     assert '<span class="pre unbroken">--many</span>' in first
     assert "taylorir.<wbr>attention.<wbr>taylor_<wbr>sums" in table
     assert "tests/<wbr>book/<wbr>test_<wbr>book.<wbr>py" in table
+
+
+def test_a_name_among_results_breaks_and_a_number_does_not(page):
+    assert "<td>figs/<wbr>an_<wbr>image.png 3.5/0.25 9_8</td>" in page
 
 
 def test_a_formula_keeps_the_comma_after_it(page):

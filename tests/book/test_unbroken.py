@@ -12,7 +12,8 @@ TEXT = """# Page
 A window of 48 × 48 takes 3 GiB, 12 % of {glue:text}`much:.1f` dB, {glue:text}`much:.0f` %, at
 {math}`x^2`, and 4 dBm or 2 % 3.
 
-Excluded (p = 0.02), 29 · 10⁹ bytes (p = {glue:text}`much:.1f`), dip = 3, w = v. At {math}`x` = 7 it is {math}`y` = {glue:text}`much:.1f`.
+Excluded (p = 0.02), 29 · 10⁹ bytes (p = {glue:text}`much:.1f`), dip = 3, w = v.
+At {math}`x` = 7 it is {math}`y` = {glue:text}`much:.1f`.
 
 `a 48 × 48 b --many`
 

@@ -222,13 +222,15 @@ def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: in
 
 
 def after_training(rungs: pd.DataFrame, set_name: str) -> str:
-    """What training has brought back so far, in words that follow "and"."""
+    """What training has brought back so far, in words that follow "and"; other sets of the last mark too."""
     trained = rungs[(rungs["kind"] == "calibrated") & (rungs["set"] == set_name)]
     if trained.empty:
         return "has not been trained on here yet"
     last = trained.loc[trained["steps"].idxmax()]
-    minutes = last["cpu_seconds"] / 60
-    return f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({minutes:.0f} CPU minutes)"
+    said = [f"{last['cpu_seconds'] / 60:.0f} CPU minutes"]
+    same = rungs[(rungs["run"] == last["run"]) & (rungs["set"] != set_name)]
+    said += [f"{row.lost:.2f} dB on {row.set}" for row in same.itertuples()]
+    return f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({'; '.join(said)})"
 
 
 def against_control(rungs: pd.DataFrame, set_name: str) -> str:

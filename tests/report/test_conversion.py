@@ -188,6 +188,10 @@ def test_what_training_brought_back_is_said_of_the_last_mark_or_not_at_all():
     rungs = ladder(ROWS, RUNS.assign(cpu_seconds=[0, 60, 120, 130]), transfer_steps=10)
     assert after_training(rungs, "Set5") == "0.50 dB after 20 steps of calibration (2 CPU minutes)"
     assert after_training(rungs, "Set14") == "has not been trained on here yet"
+    elsewhere = rungs[rungs["kind"] == "calibrated"].assign(set="BSD100", lost=0.75)
+    assert after_training(pd.concat([rungs, elsewhere]), "Set5") == (
+        "0.50 dB after 20 steps of calibration (2 CPU minutes; 0.75 dB on BSD100)"
+    )
 
 
 def test_the_two_trainings_are_compared_at_their_last_common_mark():

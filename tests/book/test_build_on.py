@@ -47,6 +47,9 @@ def test_the_recipes_run_one_after_the_other(tmp_path, monkeypatch):
     assert names["means"].model.tolist() == ["bicubic", "nearest"]
     assert names["means"].psnr_y.is_monotonic_decreasing  # bicubic before nearest
     assert names["result"].step == 4 and names["result"].weights.parent.name == "my_run"
+    commands = re.findall(r"`(taylorir train [^`]+)`", PAGE.read_text(encoding="utf-8"))
+    folders = [command.split("--out ")[1].split()[0] for command in commands]  # another run is refused
+    assert folders and not any((tmp_path / folder).exists() for folder in folders)
     assert isinstance(names["large"], Image.Image) and names["large"].size == (192, 192)
 
 

@@ -42,15 +42,15 @@ class ProvenanceTable(SphinxDirective):
 
     def _notebooks(self, runs: list[tuple[str, dict[str, Any]]]) -> list[str]:
         row = "* - {}\n  - {}\n  - {}\n  - {}\n  - {}"
-        rows = [row.format("notebook", "parameters", "seconds", "threads", "finished (UTC)")]
+        rows = [row.format("notebook", "parameters", "took", "on", "finished")]
         for name, run in runs:
             parameters = ", ".join(f"`{key} = {value!r}`" for key, value in run["parameters"].items())
-            when = run["date"].removesuffix("+00:00").replace("T", " ")
-            rows.append(
-                row.format(f"{{doc}}`/{FOLDER}/{name}`", parameters, run["seconds"], run["threads"], when)
-            )
+            when = run["date"].removesuffix("+00:00").replace("T", " ") + " UTC"
+            threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
+            page = f"{{doc}}`/{FOLDER}/{name}`"
+            rows.append(row.format(page, parameters, f"{run['seconds']} s", threads, when))
         total = sum(run["seconds"] for _, run in runs)
-        rows.append(row.format("all", "", f"{total:.0f}", "", ""))
+        rows.append(row.format("all", "", f"{total:.0f} s", "", ""))
         return self._list_table("The notebooks of this build", "18 46 10 8 18", rows)
 
     def _machines(self, runs: list[tuple[str, dict[str, Any]]]) -> list[str]:

@@ -31,6 +31,7 @@ VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 CODE = re.compile(r'(<span class="pre">)([^<]*)(</span>)')
 CELL = re.compile(r"(<td>)([^<]*)(</td>)")
+CAPTION, SCORE = re.compile(r"<caption>.*?</caption>", re.DOTALL), re.compile(r"\b(?:PSNR|SSIM)-Y\b")
 OPTION = re.compile(r'<span class="pre">(?=-)')
 BREAKS = re.compile(r"(?<=[\w)\]])([./_])(?=\w)")
 BREAKS_OF_A_NAME = re.compile(r"(?<=\w)([/_])(?=[A-Za-z])")
@@ -117,7 +118,10 @@ def _let_names_break(app: Sphinx, page: str, template: str, context: dict[str, A
 
     def in_table(found: re.Match[str]) -> str:
         text = CODE.sub(functools.partial(broken, breaks=BREAKS), found[0])
-        return CELL.sub(functools.partial(broken, breaks=BREAKS_OF_A_NAME), text)
+        text = CELL.sub(functools.partial(broken, breaks=BREAKS_OF_A_NAME), text)
+        return CAPTION.sub(
+            lambda caption: SCORE.sub(r'<span class="unbroken">\g<0></span>', caption[0]), text
+        )
 
     if "body" in context:
         context["body"] = OPTION.sub('<span class="pre unbroken">', context["body"])

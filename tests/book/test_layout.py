@@ -15,6 +15,13 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
 ]
 WIDTHS = (1280, 1200, 420)
+PAPER = 703
+"""CSS pixels between the margins of a sheet of A4: 210 - 2 × 12 mm."""
+BEYOND = """(() => {
+  const seen = [...document.querySelectorAll('.bd-article :is(table, img, pre, div.math svg)')];
+  return seen.filter(node => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth + 1)
+    .map(node => (node.closest('[id]') || {}).id);
+})()"""
 SEEN = """JSON.stringify((() => {
   const seen = selector => [...document.querySelectorAll(selector)].filter(node => node.checkVisibility());
   const name = node => node.id || (node.closest('[id]') || {}).id || node.textContent.trim().slice(0, 40);
@@ -63,3 +70,15 @@ def test_no_page_cuts_an_equation_a_table_or_an_option(tmp_path):
                 faults |= {(path.stem, width, what): found for what, found in seen.items() if found}
     assert faults == {}
     assert equations > 3 * 20
+
+
+def test_nothing_is_wider_than_a_sheet_of_paper(tmp_path):
+    """Chromium prints all of a document smaller where one table of it does not fit."""
+    with browse(BROWSER, tmp_path / "profile") as page:
+        page.show_as(width=PAPER)
+        page.call("Emulation.setEmulatedMedia", media="print")
+        beyond = {}
+        for path in CONTENT:
+            page.open(path.as_uri())
+            beyond |= {path.stem: found} if (found := page.evaluate(BEYOND)) else {}
+    assert beyond == {}

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from taylorir.report.cost import measured_crossover
 from taylorir.report.tables import subplots
 
 ORDER_LOOK = {1: ("#7f7f7f", ":"), 2: ("#D55E00", "-"), 4: ("#009E73", "--"), 6: ("#CC79A7", "-.")}
 DTYPE_LOOK = {"float32": ("#0072B2", "o"), "float16": ("#D55E00", "s"), "bfloat16": ("#009E73", "^")}
+FORM_DASHES = {"direct": "--", "efficient": "-", "naive direct": ":", "naive efficient": "-."}
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _LOGARITHMIC = ("total_variation", "kl", "output_error")
 KIND_LOOK = {
@@ -191,14 +193,18 @@ def plot_numerics(rows: pd.DataFrame, *, x: str = "num_tokens", xlabel: str = "t
     for axes, quantity in zip(panels[0], quantities, strict=True):
         for (dtype, form), some in rows[rows["quantity"] == quantity].groupby(["dtype", "form"]):
             color, marker = DTYPE_LOOK[dtype]
-            dashes = {"efficient": "-", "direct": "--", "naive efficient": "-.", "naive direct": ":"}[form]
             line = some.groupby(x)["error"].median()
-            axes.plot(line.index, line.values, dashes, color=color, marker=marker, label=f"{dtype}, {form}")
+            axes.plot(line.index, line.values, FORM_DASHES[form], color=color, marker=marker)
         axes.set(xlabel=xlabel, title=quantity, yscale="log")
         axes.set_xscale("log", base=2 if x == "num_tokens" else 10)
         if x == "num_tokens":
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panels[0][0].set_ylabel("relative error against float64")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    looks = [(name, DTYPE_LOOK[name], "-") for name in sorted(set(rows["dtype"]))]
+    looks += [(name, ("#444444", ""), dashes) for name, dashes in FORM_DASHES.items()]
+    handles = [
+        Line2D([], [], color=color, marker=marker, linestyle=dashes, label=name)
+        for name, (color, marker), dashes in looks
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
     return figure

@@ -78,3 +78,13 @@ def test_figures_draw_their_rows():
     figure = report_fidelity.plot_numerics(errors)
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [1e-3])
     assert len(report_fidelity.plot_polynomials().axes) == 2
+
+
+def test_the_legend_of_precisions_names_each_dtype_and_each_form_once():
+    forms = list(report_fidelity.FORM_DASHES)
+    rows = [(dtype, form, "output", 16, 1e-3) for dtype in ("float32", "float16") for form in forms]
+    errors = pd.DataFrame(rows, columns=["dtype", "form", "quantity", "num_tokens", "error"])
+    (legend,) = report_fidelity.plot_numerics(errors).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["float16", "float32", *forms]
+    dashes = [line.get_linestyle() for line in legend.get_lines()]
+    assert dashes == ["-", "-", *report_fidelity.FORM_DASHES.values()]

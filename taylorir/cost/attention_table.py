@@ -1,13 +1,15 @@
 """TaylorShift attention against fused softmax attention and its published form: speed and memory on a CPU.
 
 ``python -m taylorir.cost.attention_table`` prints it. All calls of a shape take turns on the same inputs, so
-that what else the machine does falls on each alike; a time is the median of the rounds.
+that what else the machine does falls on each alike; a turn is as many calls as fill a hundredth of a second,
+and a time is the median over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ PEAK_SIDE = 1024
 
 COPIED_NUMBERS = 2**25
 """Numbers whose copy, 128 MiB to elsewhere, measures the most bytes a second."""
+
+TURN_SECONDS = 0.01
+"""Least time of a turn. A short call alone would be timed with the caches that another, long one left."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def speed_rows(
         shapes: what to time, in float32.
         against: "sdpa", PyTorch's fused softmax attention; "plain", our own form in plain PyTorch; or
             "published", TaylorShift as its authors published it, forward only.
-        rounds: times that each call is timed at least, after one that is not.
+        rounds: turns of each call at least, after two calls that do not count.
         seconds: time to go on for, so that calls of less than a millisecond get more rounds.
         seed: of the inputs.
 
@@ -240,18 +245,32 @@ def _call(
 def _by_turns(
     calls: dict[object, Callable[[], object]], rounds: int, seconds: float = 0.0
 ) -> dict[object, list[float]]:
-    """Seconds of each call in each round, for at least that many, after a round that does not count."""
+    """Seconds of each call in each round, for at least that many, after two calls that do not count.
+
+    A turn is as many calls as fill :data:`TURN_SECONDS`, and their mean counts.
+    """
     times: dict[object, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
+    turns = {name: math.ceil(TURN_SECONDS / _after_one(call)) for name, call in calls.items()}
     end = time.perf_counter() + seconds
     while rounds > 0 or time.perf_counter() < end:
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(_seconds(call, turns[name]))
         rounds -= 1
     return times
+
+
+def _after_one(call: Callable[[], object]) -> float:
+    """Time of a call, the second one: the first may build and load what all others find."""
+    call()
+    return _seconds(call, 1)
+
+
+def _seconds(call: Callable[[], object], number: int) -> float:
+    """Mean time of a number of calls."""
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
 
 
 def _peak(trace: AllocationTrace) -> int:

@@ -23,6 +23,7 @@ from taylorir.attention.kernels.forms import measured_crossover
 ROOT = Path(__file__).resolve().parents[2]
 DIRECT, EFFICIENT = 10**9, 0
 
+needs_tiles = pytest.mark.skipif(not cpp_operator.uses_tiles(), reason="no tile unit (AMX)")
 needs_kernels = pytest.mark.skipif(not cpp_operator.load(), reason="no C++ compiler")
 
 
@@ -89,9 +90,11 @@ def test_threads_share_a_window_and_repeat_themselves(tokens):
 
 
 @needs_kernels
-@pytest.mark.parametrize("d", [10, 30, 64])
+@pytest.mark.parametrize("tiles", ["0", "1"], ids=["registers", "tiles where there are"])
+@pytest.mark.parametrize("d", [10, 15, 30, 64])
 @pytest.mark.parametrize("crossover", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
-def test_float32_errs_no_more_than_plain_pytorch(d, crossover):
+def test_float32_errs_no_more_than_plain_pytorch(d, crossover, tiles, monkeypatch):
+    monkeypatch.setenv("TAYLORIR_TILES", tiles)
     x, dy = inputs(1, 4, 700, d)
     truth = results(x, dy, crossover=crossover, backend="torch")
     x, dy = [t.detach().float().requires_grad_() for t in x], dy.float()
@@ -105,6 +108,65 @@ def test_float32_errs_no_more_than_plain_pytorch(d, crossover):
     rounded = 2**-24  # of the inputs, which both forms have
     for ours, theirs in zip(errors["cpp"], errors["torch"], strict=True):
         assert ours <= 1.1 * theirs + rounded
+
+
+@needs_tiles
+@pytest.mark.parametrize(
+    ("queries", "keys", "d", "d_v"),
+    [
+        (5, 4, 2, 16),
+        (33, 17, 3, 13),
+        (64, 96, 16, 16),
+        (70, 201, 30, 30),
+        (100, 65, 20, 33),
+        (40, 80, 64, 70),
+    ],
+)
+def test_tiles_give_what_registers_give(queries, keys, d, d_v, monkeypatch):
+    """Numbers of tokens, features and columns that fill no tile, in regions, with a temperature a head."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, dy = (
+        torch.randn(2, 3, *size, generator=generator)
+        for size in ((queries, d), (keys, d), (keys, d_v), (queries, d_v))
+    )
+    x = [t.requires_grad_() for t in (q, k, v)]
+    regions = tuple(torch.randint(3, (2, n), generator=generator) for n in (queries, keys))
+    temperature = torch.tensor([0.5, 1.0, 2.0])
+    for options in ({}, {"regions": regions}):
+        found = {}
+        for tiles in "01":
+            monkeypatch.setenv("TAYLORIR_TILES", tiles)
+            assert cpp_operator.uses_tiles() == (tiles == "1")
+            found[tiles] = results(
+                x, dy, temperature=temperature, crossover=EFFICIENT, backend="cpp", **options
+            )
+        for ours, theirs in zip(found["1"], found["0"], strict=True):
+            assert not torch.equal(ours, theirs)  # sums were taken another way
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=4e-6 * float(theirs.abs().max()))
+
+
+@needs_tiles
+def test_nan_stays_in_its_window():
+    """Behind the last token of a window the memory holds what the window before has left."""
+    x, dy = inputs(2, 1, 70, 20, dtype=torch.float32)
+    clean = results(x, dy, crossover=EFFICIENT, backend="cpp")
+    spoilt = [t.detach().clone() for t in x]
+    for t in spoilt:
+        t[0] = torch.nan
+    found = results([t.requires_grad_() for t in spoilt], dy, crossover=EFFICIENT, backend="cpp")
+    for ours, theirs in zip(found, clean, strict=True):
+        assert ours[0].isnan().all()
+        assert torch.equal(ours[1], theirs[1])
+
+
+@needs_tiles
+def test_tiles_leave_those_of_others_as_they_were():
+    """oneDNN multiplies bfloat16 on the same unit, before and after, in the same threads."""
+    x, dy = inputs(1, 4, 200, 30, dtype=torch.float32)
+    a, b = (torch.randn(256, 256, generator=torch.Generator().manual_seed(n)).bfloat16() for n in (0, 1))
+    before = a @ b
+    results(x, dy, crossover=EFFICIENT, backend="cpp")
+    assert torch.equal(a @ b, before)
 
 
 def test_without_a_compiler_plain_pytorch_serves_and_says_so_once(tmp_path):

@@ -56,12 +56,20 @@ def test_operations_by_hand(method, products):
     assert counted(few, False) == 2 * 5 * 5 * (2 * 11 - 1)  # the direct form, as 5 tokens are few
 
 
-def test_calls_take_turns():
-    order = []
-    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+def test_calls_take_turns_of_a_hundredth_of_a_second(monkeypatch):
+    order, clock = [], [0.0]
+
+    def call(name, seconds):
+        order.append(name)
+        clock[0] += seconds
+
+    monkeypatch.setattr(attention_benchmark.time, "perf_counter", lambda: clock[0])
+    calls = {"short": lambda: call("short", 0.004), "long": lambda: call("long", 0.5)}
     times = attention_benchmark._by_turns(calls, rounds=2)
-    assert order == ["a", "b"] * 3
-    assert {name: len(taken) for name, taken in times.items()} == {"a": 2, "b": 2}
+    before = ["short"] * 2 + ["long"] * 2
+    assert order == before + (["short"] * 3 + ["long"]) * 2
+    assert times["short"] == pytest.approx([0.004] * 2)
+    assert times["long"] == pytest.approx([0.5] * 2)
 
 
 def test_memory_of_the_direct_form_by_hand():

@@ -4,6 +4,9 @@ They compute what :mod:`efficient` and :mod:`direct` compute, and save the same.
 processor by torch's own loader of extensions into its cache (``TORCH_EXTENSIONS_DIR``), under a name that
 stands for their source, the compiler's options, torch and the processor: nothing stale is ever loaded.
 
+Where the processor has a tile unit (AMX), wide heads in float32 use it (``cpp/tiles.h``); with
+TAYLORIR_TILES=0 they use vector registers, as on every other processor.
+
 Shape legend: q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; labels [B, N] and [B, M]; tau [H]
 """
 
@@ -44,6 +47,11 @@ def load() -> bool:
         logger.warning("the C++ kernels cannot be built, plain PyTorch serves: %s", reason[0])
         return False
     return True
+
+
+def uses_tiles() -> bool:
+    """Whether wide heads run on the processor's tile unit."""
+    return load() and torch.ops.taylorir_cpp.uses_tiles()
 
 
 def build(*, verbose: bool = False) -> Path:

@@ -55,6 +55,14 @@ struct Features {
       }
   }
 
+  // weighted [F, c], a state whose features are weighed
+  template <typename T>
+  void weigh_state(const T* state, T tau, int64_t c, T* weighted) const {
+    weigh(tau, [&](int64_t f, T weight, T) {
+      for (int64_t j = 0; j < c; ++j) weighted[f * c + j] = weight * state[f * c + j];
+    });
+  }
+
   // Features of i0 <= i < i1, by row.
   template <int64_t B, typename T>
   void make(int64_t i0, int64_t i1, int64_t columns, const T* __restrict rows, T* __restrict features) const {
@@ -82,6 +90,14 @@ struct Features {
       }
   }
 };
+
+// use(number of registers, first token), two registers at a time
+template <typename T, typename Use>
+inline void by_registers(int64_t columns, Use use) {
+  int64_t t = 0;
+  for (; t + 2 * W<T> <= columns; t += 2 * W<T>) use(std::integral_constant<int, 2>(), t);
+  if (t < columns) use(std::integral_constant<int, 1>(), t);
+}
 
 // out[c, tokens] = sum_f state[f, c] feature_f[tokens] for C columns and V registers of tokens. The state's rows lie
 // step apart.

@@ -114,6 +114,20 @@ std::pair<int64_t, int64_t> part_of(int64_t tokens, int64_t part, int64_t parts)
           std::min<int64_t>(tokens, blocks * (part + 1) / parts * BLOCK<T>)};
 }
 
+// Whether sums of many columns are taken on the tile unit.
+bool uses_tiles() {
+#if defined(TAYLORIR_TILES)
+  return have_tiles();
+#else
+  return false;
+#endif
+}
+
+template <typename Form>
+struct Type {
+  using Is = Form;
+};
+
 // What a call works on. The sums of all parts of a work are taken in their order, so that results repeat.
 template <typename T>
 struct Call {
@@ -199,13 +213,22 @@ struct Call {
             });
   }
 
+  // use(form) with the efficient form by the sums that serve best; tiles do from so many columns on
+  template <typename Use>
+  void by_sums(int64_t columns_for_tiles, Use use) const {
+#if defined(TAYLORIR_TILES)
+    if constexpr (std::is_same_v<T, float>)
+      if (c >= columns_for_tiles && uses_tiles()) return use(Type<Efficient<TileSums>>());
+#endif
+    c <= MOST_COLUMNS ? use(Type<Efficient<NarrowSums<T>>>()) : use(Type<Efficient<WideSums<T>>>());
+  }
+
   void forward_efficient() const {
-    c <= MOST_COLUMNS ? forward_by<Efficient<T, true>>() : forward_by<Efficient<T, false>>();
+    by_sums(14, [&](auto form) { forward_by<typename decltype(form)::Is>(); });
   }
 
   void backward_efficient(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv, T* dtau) const {
-    c <= MOST_COLUMNS ? backward_by<Efficient<T, true>>(dy, dq, dk, dv, dtau)
-                      : backward_by<Efficient<T, false>>(dy, dq, dk, dv, dtau);
+    by_sums(17, [&](auto form) { backward_by<typename decltype(form)::Is>(dy, dq, dk, dv, dtau); });
   }
 
   template <typename Form>
@@ -311,6 +334,7 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const std::opti
 }  // namespace
 
 TORCH_LIBRARY(taylorir_cpp, m) {
+  m.def("uses_tiles() -> bool", uses_tiles);
   m.def(
       "attend(Tensor q, Tensor k, Tensor v, Tensor? temperature, float factor, bool scale_output, float crossover) "
       "-> Tensor");

@@ -1,4 +1,5 @@
 from .centring import centre_keys as centre_keys
+from .kernels.cpp_operator import tile_unit as tile_unit, uses_tiles as uses_tiles
 from .kernels.forms import CROSSOVERS as CROSSOVERS, measured_crossover as measured_crossover
 from .kernels.torch_operator import is_transformed as is_transformed
 from .operator import (

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from tqdm import tqdm
 
-from taylorir.attention import taylor_attention
+from taylorir.attention import taylor_attention, tile_unit, uses_tiles
 from taylorir.cost.allocations import AllocationTrace, record
 from taylorir.cost.timing import machine_load
 from taylorir.networks import taylor_efficient_published
@@ -75,6 +75,11 @@ PLAIN_SHAPES = tuple(
     for shape in SHAPES
     if shape.num_tokens < 9216
 )
+REGISTER_SHAPES = tuple(
+    shape for shape in PLAIN_SHAPES if shape.head_dim > 10 and shape.num_tokens * shape.windows >= 2304
+)
+"""Where the kernels are timed with the processor's tile unit and without, where it has one."""
+
 PUBLISHED_SHAPES = tuple(
     Shape(tokens, heads, width, forward_bar=15)
     for tokens in (2304, 16384)
@@ -97,8 +102,9 @@ def speed_rows(
 
     Args:
         shapes: what to time, in float32.
-        against: "sdpa", PyTorch's fused softmax attention; "plain", our own form in plain PyTorch; or
-            "published", TaylorShift as its authors published it, forward only.
+        against: "sdpa", PyTorch's fused softmax attention; "plain", our own form in plain PyTorch;
+            "registers", our own kernels without the tile unit; or "published", TaylorShift as its authors
+            published it, forward only.
         rounds: turns of each call at least, after two calls that do not count.
         seconds: time to go on for, so that calls of less than a millisecond get more rounds.
         seed: of the inputs.
@@ -114,6 +120,7 @@ def speed_rows(
     other = {
         "sdpa": scaled_dot_product_attention,
         "plain": partial(taylor_attention, backend="torch"),
+        "registers": taylor_attention,
         "published": taylor_efficient_published,
     }[against]
     rows = []
@@ -127,6 +134,8 @@ def speed_rows(
             for direction, _ in passes
             for name, attention in ((against, other), ("taylor", taylor_attention))
         }
+        if against == "registers":
+            calls |= {key: _on_registers(call) for key, call in calls.items() if key[0] == against}
         peak = _by_turns(
             {"product": _large_product(), "copy": _large_copy()}, rounds
         )  # they empty the caches
@@ -242,6 +251,14 @@ def _call(
     return lambda: torch.autograd.grad(attention(q, k, v), (q, k, v), gradient)
 
 
+def _on_registers(call: Callable[[], object]) -> Callable[[], object]:
+    def without_tiles() -> object:
+        with tile_unit(False):
+            return call()
+
+    return without_tiles
+
+
 def _by_turns(
     calls: dict[object, Callable[[], object]], rounds: int, seconds: float = 0.0
 ) -> dict[object, list[float]]:
@@ -285,6 +302,8 @@ def _unpack(x: Tensor) -> Tensor:
 def main() -> None:
     """Print the table; with ``--out`` write its rows as CSV too."""
     compared = {"sdpa": SHAPES, "plain": PLAIN_SHAPES, "published": PUBLISHED_SHAPES}
+    if uses_tiles():
+        compared["registers"] = REGISTER_SHAPES
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="times that each call is timed")
     parser.add_argument(

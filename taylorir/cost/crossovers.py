@@ -2,7 +2,8 @@
 
 ``python -m taylorir.cost.crossovers`` measures the C++ kernels and writes the table by which
 :func:`taylorir.attention.taylor_attention` chooses between them; by operations alone they would meet where
-:func:`taylorir.attention.crossover_flops` says.
+:func:`taylorir.attention.crossover_flops` says. A processor with a tile unit (AMX) is measured with it and
+without, for those that have none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention
+from taylorir.attention import CROSSOVERS, crossover_flops, taylor_attention, tile_unit, uses_tiles
 from taylorir.cost.timing import time_calls
 from taylorir.rows import provenance, write_rows
 
@@ -37,16 +38,19 @@ def crossover_rows(
         seed: of the inputs.
 
     Returns:
-        One row a width: ``head_dim``, ``num_tokens``, the crossover, ``load``, and provenance. Between the
-        numbers of tokens that are timed it is interpolated; outside of them it is the nearest.
+        One row a width, without the tile unit and with it where there is one: ``head_dim``, ``tiles``,
+        ``num_tokens``, the crossover, ``load``, and provenance. Between the numbers of tokens that are timed
+        it is interpolated; outside of them it is the nearest.
     """
     rows = []
-    for d in tqdm(head_dims, desc="crossovers", leave=False):
-        tokens = [max(2, round(share * crossover_flops(d))) for share in SHARES]
-        gains = [_gain(n, d, seconds, seed) for n in tokens]
-        crossover = np.interp(0.0, np.maximum.accumulate(gains), np.log(tokens))
-        row = {"head_dim": d, "num_tokens": round(float(np.exp(crossover))), "load": os.getloadavg()[0]}
-        rows.append(row | provenance(seed=seed))
+    for tiles in (False, True) if uses_tiles() else (False,):
+        with tile_unit(tiles):
+            for d in tqdm(head_dims, desc="crossovers", leave=False):
+                tokens = [max(2, round(share * crossover_flops(d))) for share in SHARES]
+                gains = [_gain(n, d, seconds, seed) for n in tokens]
+                crossover = round(float(np.exp(np.interp(0.0, np.maximum.accumulate(gains), np.log(tokens)))))
+                row = {"head_dim": d, "tiles": tiles, "num_tokens": crossover, "load": os.getloadavg()[0]}
+                rows.append(row | provenance(seed=seed))
     return pd.DataFrame(rows)
 
 
@@ -80,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = crossover_rows()
     write_rows(arguments.out, rows)
-    print(rows[["head_dim", "num_tokens"]].to_string(index=False))
+    print(rows[["head_dim", "tiles", "num_tokens"]].to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -146,17 +146,18 @@ def test_tiles_give_what_registers_give(queries, keys, d, d_v, monkeypatch):
 
 
 @needs_tiles
-def test_nan_stays_in_its_window():
-    """Behind the last token of a window the memory holds what the window before has left."""
-    x, dy = inputs(2, 1, 70, 20, dtype=torch.float32)
-    clean = results(x, dy, crossover=EFFICIENT, backend="cpp")
+def test_nan_stays_in_its_region():
+    """Behind the last token of a small region the memory holds what a large one before it has left."""
+    x, dy = inputs(1, 1, 69, 20, dtype=torch.float32)
+    options = {"regions": torch.tensor([0] * 64 + [1] * 5), "crossover": EFFICIENT, "backend": "cpp"}
+    clean = results(x, dy, **options)
     spoilt = [t.detach().clone() for t in x]
     for t in spoilt:
-        t[0] = torch.nan
-    found = results([t.requires_grad_() for t in spoilt], dy, crossover=EFFICIENT, backend="cpp")
+        t[:, :, :64] = torch.nan
+    found = results([t.requires_grad_() for t in spoilt], dy, **options)
     for ours, theirs in zip(found, clean, strict=True):
-        assert ours[0].isnan().all()
-        assert torch.equal(ours[1], theirs[1])
+        assert ours[:, :, :64].isnan().all()
+        assert torch.equal(ours[:, :, 64:], theirs[:, :, 64:])
 
 
 @needs_tiles
@@ -241,6 +242,7 @@ def test_the_crossover_is_read_from_a_table(tmp_path, monkeypatch):
     assert measured_crossover(8) == pytest.approx((10 * 400) ** 0.5)  # 8 is half way from 4 to 16
     assert measured_crossover(2) == pytest.approx(10 * 7 / 21)
     assert measured_crossover(32) == pytest.approx(400 * 1057 / 273)
+
     q = torch.zeros(1, 1, 399, 16)
     forms = chosen.FORMS["cpp"]
     assert chosen.cheaper_form(q, q, None, "cpp") is forms[0]
@@ -248,10 +250,21 @@ def test_the_crossover_is_read_from_a_table(tmp_path, monkeypatch):
     assert chosen.cheaper_form(q, q, None) is chosen.EFFICIENT  # N0 of 16 is 273
 
 
-def test_the_table_in_use_has_the_networks_widths_below_the_counted_crossover():
+@pytest.mark.parametrize("tiles", [False, True])
+def test_the_crossover_is_that_of_the_unit_in_use(tiles, tmp_path, monkeypatch):
+    table = tmp_path / "crossovers.csv"
+    table.write_text("head_dim,tiles,num_tokens\n4,False,10\n4,True,8\n")
+    monkeypatch.setenv("TAYLORIR_CROSSOVERS", str(table))
+    monkeypatch.setattr(cpp_operator, "uses_tiles", lambda: tiles)
+    assert measured_crossover(4) == (8 if tiles else 10)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_the_table_in_use_has_the_networks_widths_below_the_counted_crossover(tiles, monkeypatch):
     assert CROSSOVERS.is_file()
+    monkeypatch.setattr(cpp_operator, "uses_tiles", lambda: tiles)
     for d in (10, 15, 30):
-        assert (d + 1) * (d + 2) / 2 < measured_crossover(d) < crossover_flops(d)
+        assert d < measured_crossover(d) < crossover_flops(d)
 
 
 @needs_kernels

@@ -12,6 +12,7 @@ Shape legend: q [B, H, N, d]; k [B, H, M, d]; v [B, H, M, d_v]; labels [B, N] an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -20,6 +21,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -51,7 +53,23 @@ def load() -> bool:
 
 def uses_tiles() -> bool:
     """Whether wide heads run on the processor's tile unit."""
+    return _uses_tiles(os.environ.get("TAYLORIR_TILES", ""))
+
+
+@functools.cache
+def _uses_tiles(asked: str) -> bool:
     return load() and torch.ops.taylorir_cpp.uses_tiles()
+
+
+@contextlib.contextmanager
+def tile_unit(used: bool) -> Iterator[None]:
+    """Whether wide heads run on the tile unit, where there is one, inside of this."""
+    before = os.environ.get("TAYLORIR_TILES")
+    os.environ["TAYLORIR_TILES"] = str(int(used))
+    try:
+        yield
+    finally:
+        os.environ.pop("TAYLORIR_TILES") if before is None else os.environ.update(TAYLORIR_TILES=before)
 
 
 def build(*, verbose: bool = False) -> Path:

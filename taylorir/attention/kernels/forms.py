@@ -121,19 +121,21 @@ def cheaper_form(q: Tensor, k: Tensor, crossover: float | None, backend: str = "
 def measured_crossover(head_dim: int) -> float:
     """The number of tokens from which the efficient form is the faster one.
 
-    Between the widths of the table log N is taken as linear in log d; beyond them N over N0 stays.
+    Between the widths of the table log N is taken as linear in log d; beyond them N over N0 stays. Where the
+    table has a column ``tiles``, its rows with or without the tile unit count, as the kernels use it.
 
     Raises:
         OSError, ValueError, KeyError: the table that TAYLORIR_CROSSOVERS names is none.
     """
-    return _interpolated(os.environ.get("TAYLORIR_CROSSOVERS", ""), head_dim)
+    return _interpolated(os.environ.get("TAYLORIR_CROSSOVERS", ""), head_dim, cpp_operator.uses_tiles())
 
 
 @functools.cache
-def _interpolated(named: str, head_dim: int) -> float:
+def _interpolated(named: str, head_dim: int, tiles: bool) -> float:
     table = Path(named) if named else CROSSOVERS
     with table.open(newline="", encoding="utf-8") as file:
-        points = sorted((int(row["head_dim"]), float(row["num_tokens"])) for row in csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row.get("tiles", str(tiles)) == str(tiles)]
+    points = sorted((int(row["head_dim"]), float(row["num_tokens"])) for row in rows)
     if not points:
         raise ValueError(f"{table} holds no crossover")
     (narrowest, _), (widest, _) = points[0], points[-1]

@@ -118,16 +118,20 @@ def cheaper_form(q: Tensor, k: Tensor, crossover: float | None, backend: str = "
     return FORMS[backend][2 * queries * keys >= crossover * (queries + keys)]
 
 
-def measured_crossover(head_dim: int) -> float:
+def measured_crossover(head_dim: int, *, tiles: bool | None = None) -> float:
     """The number of tokens from which the efficient form is the faster one.
 
-    Between the widths of the table log N is taken as linear in log d; beyond them N over N0 stays. Where the
-    table has a column ``tiles``, its rows with or without the tile unit count, as the kernels use it.
+    Between the widths of the table log N is taken as linear in log d; beyond them N over N0 stays.
+
+    Args:
+        head_dim: d.
+        tiles: with the tile unit or without, where the table has both; None is as the kernels run here.
 
     Raises:
         OSError, ValueError, KeyError: the table that TAYLORIR_CROSSOVERS names is none.
     """
-    return _interpolated(os.environ.get("TAYLORIR_CROSSOVERS", ""), head_dim, cpp_operator.uses_tiles())
+    tiles = cpp_operator.uses_tiles() if tiles is None else tiles
+    return _interpolated(os.environ.get("TAYLORIR_CROSSOVERS", ""), head_dim, tiles)
 
 
 @functools.cache

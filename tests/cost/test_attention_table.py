@@ -1,5 +1,6 @@
 """The table of speed and memory: its columns, arithmetic and command; never how fast this machine is."""
 
+import os
 import sys
 
 import pandas as pd
@@ -72,6 +73,21 @@ def test_calls_take_turns_of_a_hundredth_of_a_second(monkeypatch):
     assert times["long"] == pytest.approx([0.5] * 2)
 
 
+def test_registers_are_timed_without_the_tile_unit(monkeypatch):
+    monkeypatch.delenv("TAYLORIR_TILES", raising=False)
+    asked = []
+
+    def attention(q, k, v):
+        asked.append(os.environ.get("TAYLORIR_TILES"))
+        return q * k * v
+
+    monkeypatch.setattr(attention_benchmark, "taylor_attention", attention)
+    monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
+    monkeypatch.setattr(attention_benchmark, "COPIED_NUMBERS", 10)
+    speed_rows([SMALL], against="registers", rounds=1, seconds=0)
+    assert asked[:2] == ["0"] * 2 and set(asked) == {"0", None}  # theirs is called first
+
+
 def test_memory_of_the_direct_form_by_hand():
     shape = Shape(100, 6, 10)  # below the crossover, 111
     row = memory_rows([shape]).iloc[0]
@@ -93,6 +109,8 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PUBLISHED_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PLAIN_SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark, "REGISTER_SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark, "uses_tiles", lambda: True)
     monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
     monkeypatch.setattr(attention_benchmark, "COPIED_NUMBERS", 10)
     monkeypatch.setattr(attention_benchmark, "GROWTH_SHAPES", (SMALL, Shape(40, 2, 3, windows=2)))
@@ -109,11 +127,14 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
         "plain",
         "plain",
         "published",
+        "registers",
+        "registers",
     ]
     attention_benchmark.SHAPES = (SMALL, SMALL)
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--against", "sdpa"])
     attention_benchmark.main()  # new rows in the place of the old ones of this comparison
     against = pd.read_csv(tmp_path / "a" / "b.csv").against.tolist()
-    assert against == ["plain", "plain", "published", "sdpa", "sdpa", "sdpa", "sdpa"]
+    kept = ["plain", "plain", "published", "registers", "registers"]
+    assert against == kept + ["sdpa"] * 4
     printed = capsys.readouterr().out
     assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

@@ -1,7 +1,8 @@
 """What a line must not break: a number and its unit, a size, a value, a formula and the full stop after it.
 
 A per cent sign follows its number at once, in prose as in tables. A name of an option stays whole.
-A name in a table may break after a dot, a slash or a dash below instead, and nowhere else. A figure says
+A name in a table may break after a dot, a slash or a dash below instead, and nowhere else; a name that begins
+a row of results stays whole. A figure says
 how wide it was made (``inches-8``): a narrow screen scrolls it instead of making its letters unreadable.
 """
 
@@ -30,7 +31,7 @@ CLOSING = re.compile(r"[.,;:!?)\]]+")
 VERBATIM = (nodes.FixedTextElement, nodes.literal, nodes.raw, nodes.math, nodes.math_block)
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 CODE = re.compile(r'(<span class="pre">)([^<]*)(</span>)')
-CELL = re.compile(r"(<td>)([^<]*)(</td>)")
+CELL = re.compile(r"(?<!<tr>)(<td>)([^<]*)(</td>)")
 CAPTION, SCORE = re.compile(r"<caption>.*?</caption>", re.DOTALL), re.compile(r"\b(?:PSNR|SSIM)-Y\b")
 OPTION = re.compile(r'<span class="pre">(?=-)')
 BREAKS = re.compile(r"(?<=[\w)\]])([./_])(?=\w)")

@@ -27,7 +27,9 @@ At {math}`x` = 7 it is {math}`y` = {glue:text}`much:.1f`.
 def page(tmp_path_factory) -> str:
     source = tmp_path_factory.mktemp("source")
     glued = shown({f"{PREFIX}text/plain": "2.5"}, scrapbook={"name": "much", "mime_prefix": PREFIX})
-    cells = "<caption>PSNR-Y, well-known</caption><tr><td>figs/an_image.png 3.5/0.25 9_8</td></tr>"
+    cells = (
+        "<caption>PSNR-Y, well-known</caption><tr><td>net_x</td><td>figs/an_image.png 3.5/0.25 9_8</td></tr>"
+    )
     results = shown({"text/html": f"<table>{cells}</table>"})
     said = build_pages(source, {"a_page": [prose(TEXT), glued, results]}, "unbroken")
     assert all("myst-nb.lexer" in line for line in said.splitlines() if "a_page" in line)
@@ -63,6 +65,7 @@ def test_code_is_left_as_it_is_but_breaks_between_its_parts_in_a_table(page):
 
 
 def test_a_name_among_results_breaks_and_a_number_does_not(page):
+    assert "<tr><td>net_x</td>" in page
     assert "<td>figs/<wbr>an_<wbr>image.png 3.5/0.25 9_8</td>" in page
     assert '<caption><span class="unbroken">PSNR-Y</span>, well-known</caption>' in page
 

@@ -107,6 +107,9 @@ _STYLE = """
 .tir-slider { margin: 1rem auto; }
 .tir-slider-frame { position: relative; overflow: hidden; border-radius: 6px; }
 .tir-slider-frame > * { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; max-width: none; }
+figure.tir-slider .tir-slider-frame > img {
+  width: 100%; height: 100%; margin: 0; padding: 0 !important; border-radius: 0;
+}
 .tir-slider-frame > .tir-slider-top { clip-path: inset(0 calc(100% - var(--edge)) 0 0); }
 .tir-slider-frame > .tir-slider-edge {
   left: var(--edge); width: 2px; margin-left: -1px; background: #fff; box-shadow: 0 0 4px #000;

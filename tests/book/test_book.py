@@ -171,6 +171,22 @@ SLIDER = """(() => {
 
 @needs_browser
 @pytest.mark.parametrize("which", [0, 1])
+def test_both_pictures_of_a_slider_fill_its_frame(fresh, address, which):
+    fresh.open(f"{address}_executed/12_gallery.html")
+    fresh.evaluate("document.documentElement.dataset.theme = 'dark'")
+    beside = f"""JSON.stringify((() => {{
+      const frame = document.querySelectorAll('.tir-slider-frame')[{which}];
+      const place = frame.getBoundingClientRect(), sides = ['left', 'top', 'right', 'bottom'];
+      return [...frame.querySelectorAll('img')].flatMap(image => {{
+        const own = image.getBoundingClientRect(), padding = parseFloat(getComputedStyle(image).padding);
+        return [padding, ...sides.map(side => own[side] - place[side])];
+      }});
+    }})())"""
+    assert json.loads(fresh.evaluate(beside)) == pytest.approx([0] * 10, abs=0.5)
+
+
+@needs_browser
+@pytest.mark.parametrize("which", [0, 1])
 def test_the_slider_moves_by_keyboard(fresh, address, which):
     name = next(path.relative_to(BOOK).as_posix() for path in CONTENT if path.name == "12_gallery.html")
     fresh.open(address + name)

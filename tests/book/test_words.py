@@ -39,6 +39,10 @@ EXPLAINED = {
     r"\bp-values?\b": "p-value",
     r"\b95 ?% intervals?\b": "95 % interval",
     r"\bmoving average\b": "moving average",
+    r"\bAdam\b": "Adam",
+    r"\bpixel shuffle\b": "pixel shuffle",
+    r"\bwarm-up\b": "warm-up",
+    r"\b[Dd]istillation\b": "distillation",
 }
 DISTRIBUTED = re.compile(rf"\b(?:{COUNTED})\s+an?\s+(?:{EACH})\b")
 

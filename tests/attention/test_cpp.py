@@ -160,16 +160,6 @@ def test_nan_stays_in_its_region():
         assert torch.equal(ours[:, :, 64:], theirs[:, :, 64:])
 
 
-@needs_tiles
-def test_tiles_leave_those_of_others_as_they_were():
-    """oneDNN multiplies bfloat16 on the same unit, before and after, in the same threads."""
-    x, dy = inputs(1, 4, 200, 30, dtype=torch.float32)
-    a, b = (torch.randn(256, 256, generator=torch.Generator().manual_seed(n)).bfloat16() for n in (0, 1))
-    before = a @ b
-    results(x, dy, crossover=EFFICIENT, backend="cpp")
-    assert torch.equal(a @ b, before)
-
-
 def test_without_a_compiler_plain_pytorch_serves_and_says_so_once(tmp_path):
     code = """
 import logging, torch

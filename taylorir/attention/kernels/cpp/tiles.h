@@ -101,37 +101,39 @@ constexpr int PRODUCTS = 6;
     between(5);                              \
   } while (false)
 
-// Sums in the tiles 0 to 3.
+// use(tile) for the tile of a sum, 0 to 3
+#define TAYLORIR_OF_SUM(use)            \
+  do {                                  \
+    if constexpr (SUM == 0) { use(0); } \
+    if constexpr (SUM == 1) { use(1); } \
+    if constexpr (SUM == 2) { use(2); } \
+    if constexpr (SUM == 3) { use(3); } \
+  } while (false)
+
 template <int SUM>
 inline void zero_sum() {
-  if constexpr (SUM == 0) _tile_zero(0);
-  if constexpr (SUM == 1) _tile_zero(1);
-  if constexpr (SUM == 2) _tile_zero(2);
-  if constexpr (SUM == 3) _tile_zero(3);
+  TAYLORIR_OF_SUM(_tile_zero);
 }
 template <int SUM>
 inline void load_sum(const float* from, int64_t step) {
   memory_is_written();
-  if constexpr (SUM == 0) _tile_loadd(0, from, 4 * step);
-  if constexpr (SUM == 1) _tile_loadd(1, from, 4 * step);
-  if constexpr (SUM == 2) _tile_loadd(2, from, 4 * step);
-  if constexpr (SUM == 3) _tile_loadd(3, from, 4 * step);
+#define TAYLORIR_LOAD(tile) _tile_loadd(tile, from, 4 * step)
+  TAYLORIR_OF_SUM(TAYLORIR_LOAD);
+#undef TAYLORIR_LOAD
 }
 template <int SUM>
 inline void store_sum(float* to, int64_t step) {
-  if constexpr (SUM == 0) _tile_stored(0, to, 4 * step);
-  if constexpr (SUM == 1) _tile_stored(1, to, 4 * step);
-  if constexpr (SUM == 2) _tile_stored(2, to, 4 * step);
-  if constexpr (SUM == 3) _tile_stored(3, to, 4 * step);
+#define TAYLORIR_STORE(tile) _tile_stored(tile, to, 4 * step)
+  TAYLORIR_OF_SUM(TAYLORIR_STORE);
+#undef TAYLORIR_STORE
   memory_is_written();
 }
 template <int SUM, typename Between>
 ALWAYS inline void add_product(const Split& a, const Split& b, Between between) {
   memory_is_written();
-  if constexpr (SUM == 0) TAYLORIR_PRODUCT(0, a, b, between);
-  if constexpr (SUM == 1) TAYLORIR_PRODUCT(1, a, b, between);
-  if constexpr (SUM == 2) TAYLORIR_PRODUCT(2, a, b, between);
-  if constexpr (SUM == 3) TAYLORIR_PRODUCT(3, a, b, between);
+#define TAYLORIR_ADD(tile) TAYLORIR_PRODUCT(tile, a, b, between)
+  TAYLORIR_OF_SUM(TAYLORIR_ADD);
+#undef TAYLORIR_ADD
   memory_is_written();
 }
 

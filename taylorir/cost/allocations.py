@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taylorir.networks import as_on_gpu
+from taylorir.attention import as_on_gpu
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from .foreign import (
     wrap_swin2sr as wrap_swin2sr,
 )
 from .original import as_in_original as as_in_original
-from .placement import as_on_gpu as as_on_gpu
 from .swinir import (
     RSTB as RSTB,
     PatchEmbed as PatchEmbed,

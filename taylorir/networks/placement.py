@@ -8,34 +8,13 @@ no activation of the whole image but two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor
 
-from taylorir.attention import is_transformed
+from taylorir.attention import is_transformed, on_cpu
 
 PART_TOKENS = 4608
 """Tokens that are worked on at once: two windows of 48 x 48, or 72 of 8 x 8."""
-
-_as_gpu: ContextVar[bool] = ContextVar("_as_gpu", default=False)
-
-
-@contextmanager
-def as_on_gpu() -> Iterator[None]:
-    """Within the block networks on a CPU run as on a GPU, for those who account for what they do there."""
-    token = _as_gpu.set(True)
-    try:
-        yield
-    finally:
-        _as_gpu.reset(token)
-
-
-def on_cpu(x: Tensor) -> bool:
-    """Whether x is computed with on a CPU."""
-    return x.device.type == "cpu" and (torch.compiler.is_compiling() or not _as_gpu.get())
 
 
 def may_go_in_parts(x: Tensor) -> bool:

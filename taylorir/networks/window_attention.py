@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from taylorir.attention import is_transformed
+from taylorir.attention import softmax_fused, softmax_has_kernels
 from taylorir.networks.config import ModelConfig
-from taylorir.networks.placement import PART_TOKENS, may_go_in_parts, on_cpu
+from taylorir.networks.placement import PART_TOKENS, may_go_in_parts
 from taylorir.networks.position import RIB, LePE, rope_2d
 from taylorir.networks.windows import (
     bands,
     from_windows,
     kept_places,
+    kept_regions,
     merge,
     official_index,
     partition,
@@ -78,9 +78,14 @@ class WindowAttention(nn.Module):
         The position "lepe" convolves v across windows, so there v is given too: [B, H, W, 2 C].
         """
         height, width = x.shape[1:3]
-        if self.rolled and height % self.window_size == 0 and width % self.window_size == 0:
+        whole = height % self.window_size == 0 and width % self.window_size == 0
+        if whole and (self.rolled or self._is_quicker_rolled(x)):
             return self._in_rolled_windows(x)
         return self._in_bands(x)
+
+    def _is_quicker_rolled(self, x: Tensor) -> bool:
+        """Whether one call with labels beats nine without: where few windows lie at a border, in kernels."""
+        return bool(self.shift_size) and min(x.shape[1:3]) >= 4 * self.window_size and softmax_has_kernels(x)
 
     def _in_rolled_windows(self, x: Tensor) -> Tensor:
         """:meth:`attend` to all windows of the rolled image at once, as the original does."""
@@ -185,8 +190,11 @@ class WindowAttention(nn.Module):
     def of_rolled(self, q: Tensor, k: Tensor, v: Tensor, size: tuple[int, int]) -> Tensor:
         """Attention of all windows of a rolled image of ``size`` (H, W): q, k, v [B, nW, heads, N, d] to the
         same."""
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, nW, heads, N, N]
         bias = self.bias(self.window_size, self.window_size)
+        if self.softmax_backend != "naive":
+            regions = kept_regions(*size, self.window_size, self.shift_size, q.device)
+            return softmax_fused(q, k, v, bias=bias, regions=regions)
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [B, nW, heads, N, N]
         if bias is not None:
             scores = scores + bias
         if self.shift_size:
@@ -200,11 +208,9 @@ class WindowAttention(nn.Module):
         Args:
             bias: that of :meth:`bias`.
         """
-        if bias is not None:
-            bias = bias.to(q.dtype)
         if self.softmax_backend == "naive":
-            return _composed(q, k, v, bias)
-        return sdpa(*(x.flatten(0, 1) for x in (q, k, v)), bias).unflatten(0, q.shape[:2])
+            return _composed(q, k, v, None if bias is None else bias.to(q.dtype))
+        return softmax_fused(q, k, v, bias=bias)
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -222,27 +228,6 @@ def _parts(rows: int, columns: int, most: int) -> Iterator[tuple[slice, slice, s
     for i in range(0, rows, down):
         for j in range(0, columns, across):
             yield slice(None), slice(i, i + down), slice(j, j + across)
-
-
-def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """PyTorch's fused softmax attention for any head width, q, k, v [B, heads, N, d], bias [heads, N, N].
-
-    On a GPU its memory-efficient kernel takes head widths that are multiples of 8 only and otherwise falls
-    back, silently, to writing out N x N weights. So q, k, v are padded with zeros, which changes no product,
-    under the scale of d. On a CPU its kernel takes any width, but no bias that is to have a gradient, and no
-    transform of ``torch.func``: those take the plain composition, which is quicker than PyTorch's.
-    """
-    processor, width = on_cpu(q), q.shape[-1]
-    if processor and not torch.compiler.is_compiling():
-        learns = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-        if learns or is_transformed():
-            return _composed(q, k, v, bias)
-    wide = width if processor else width + -width % 8
-    wanted = v.shape[-1]
-    q, k, v = (functional.pad(x, (0, wide - x.shape[-1])) if x.shape[-1] < wide else x for x in (q, k, v))
-    if bias is not None:
-        bias = bias.expand(q.shape[0], -1, -1, -1)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=width**-0.5)[..., :wanted]
 
 
 def _composed(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from taylorir.networks import placement, swinir, window_attention
+from taylorir.attention import as_on_gpu
+from taylorir.networks import swinir, window_attention
 from taylorir.networks.variants import build_model
 from tests.random_networks import stirred
 
@@ -56,7 +57,7 @@ def test_no_part_holds_more_tokens_than_it_may(small_parts):
         assert rows_of(plain.attn.proj, model, image) == [32] * 6  # two of twelve windows of 16 tokens
         borders, inner = [4, 24, 4], [16, 32, 16, 32, 16, 16]  # band by band, row of rectangles by row
         assert rows_of(shifted.attn.proj, model, image) == [*borders, *inner, *borders]
-        with placement.as_on_gpu():
+        with as_on_gpu():
             assert rows_of(plain.attn.proj, model, image) == [192]
     assert rows_of(plain.attn.proj, model, image) == [192]
 

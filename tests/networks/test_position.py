@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from taylorir.attention import softmax_attention, taylor_direct, taylor_efficient
+from taylorir.attention import softmax_attention, softmax_fused, taylor_direct, taylor_efficient
 from taylorir.networks.position import RIB, LePE, rope_2d
 from taylorir.networks.variants import build_model
-from taylorir.networks.window_attention import sdpa
 from tests.random_networks import stirred
 
 WIDTHS = [4, 10, 15, 30, 32]
@@ -135,7 +134,7 @@ def test_rib_joined_to_q_and_k_is_the_bias_that_it_stands_for():
     assert wide_q.shape[-1] == 16
     expected = softmax_attention(q, k, v, bias=bias)
     torch.testing.assert_close(softmax_attention(wide_q, wide_k, v), expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(sdpa(wide_q, wide_k, v, None), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(softmax_fused(wide_q, wide_k, v), expected, rtol=1e-12, atol=1e-12)
 
     tau = torch.tensor([1.5, -0.7], dtype=torch.float64)  # a learned one may cross zero
     cosines = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).mT

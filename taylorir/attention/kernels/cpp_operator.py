@@ -94,7 +94,7 @@ def build(*, verbose: bool = False) -> Path:
             parts.mkdir()
             cpp_extension.load(
                 name,
-                [str(SOURCES / "operator.cpp")],
+                [str(path) for path in sorted(SOURCES.glob("*.cpp"))],
                 extra_cflags=list(OPTIONS),
                 extra_ldflags=["-fopenmp"],
                 build_directory=str(parts),

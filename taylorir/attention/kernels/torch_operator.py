@@ -101,13 +101,13 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, dy):
         saved = ctx.saved_tensors  # held until the end
         needed = ctx.needs_input_grad[:4]
-        if _to_be_differentiated(dy):
+        if to_be_differentiated(dy):
 
             def definition(q: Tensor, k: Tensor, v: Tensor, tau: Tensor) -> Tensor:
                 options = {"temperature": tau, "regions": ctx.form.labels(ctx.how["segments"], q, k)}
                 return ctx.form.definition(q, k, v, **options, scale_output=ctx.scale_output)
 
-            gradients = _gradients_by_definition(definition, saved[:4], needed, dy)
+            gradients = gradients_by_definition(definition, saved[:4], needed, dy)
         else:
             call = ctx.how["execution"].call
             with without_autocast(dy):
@@ -138,13 +138,13 @@ class _SmallAttention(torch.autograd.Function):
     def backward(ctx, dy):
         saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:4]
         factor, scale_output = ctx.factor, ctx.scale_output
-        if _to_be_differentiated(dy):
+        if to_be_differentiated(dy):
 
             def definition(q: Tensor, k: Tensor, v: Tensor, tau: Tensor | None) -> Tensor:
                 temperature = factor if tau is None else tau.flatten()
                 return taylor_direct(q, k, v, temperature=temperature, scale_output=scale_output)
 
-            gradients = _gradients_by_definition(definition, saved[:4], needed, dy)
+            gradients = gradients_by_definition(definition, saved[:4], needed, dy)
         else:
             scale = output_scale(saved[1], scale_output)
             with without_autocast(dy):
@@ -169,7 +169,7 @@ def attend_by_definition(
     return form.definition(q, k, v, temperature=tau, regions=labels, scale_output=scale_output)
 
 
-def _to_be_differentiated(dy: Tensor) -> bool:
+def to_be_differentiated(dy: Tensor) -> bool:
     """Whether a backward pass is to be differentiated again, or transformed, as in a vectorised Hessian."""
     return (
         torch.is_grad_enabled()
@@ -178,7 +178,7 @@ def _to_be_differentiated(dy: Tensor) -> bool:
     )
 
 
-def _gradients_by_definition(
+def gradients_by_definition(
     definition: Callable[..., Tensor], inputs: Sequence[Tensor | None], needed: Sequence[bool], dy: Tensor
 ) -> list[Tensor | None]:
     """The gradients of ``definition(*inputs)``, None for those that are not needed."""
@@ -326,7 +326,7 @@ def _backward(ctx, dy, *_):
         return (None,) * 9
     q, k, v, tau, y, inverse, query_labels, key_labels = ctx.saved_tensors
     rest = query_labels, key_labels, ctx.scale_output, ctx.crossover, ctx.backend
-    if not _to_be_differentiated(dy):
+    if not to_be_differentiated(dy):
         gradients = taylor_attention_backward_op(dy, q, k, v, tau, y, inverse, *rest)
         return *gradients, *(None,) * 5
     form, labels = cheaper_form(q, k, ctx.crossover), _labels(query_labels, key_labels)
@@ -334,7 +334,7 @@ def _backward(ctx, dy, *_):
     def definition(q: Tensor, k: Tensor, v: Tensor, tau: Tensor) -> Tensor:
         return attend_by_definition(form, q, k, v, tau, labels, ctx.scale_output)
 
-    gradients = _gradients_by_definition(definition, (q, k, v, tau), ctx.needs_input_grad[:4], dy)
+    gradients = gradients_by_definition(definition, (q, k, v, tau), ctx.needs_input_grad[:4], dy)
     return *gradients, *(None,) * 5
 
 

@@ -1,0 +1,170 @@
+// Softmax attention: scores of a block of queries and a chunk of keys at a time, never all of them.
+//
+// A query's scores are taken under the largest that it has met; where a chunk brings a larger one, what was summed
+// before is scaled down to it. Backward finds each weight at once, from the logarithm of the sum of all. Shape legend as
+// in efficient.h.
+#pragma once
+
+#include <limits>
+
+#include "tokens.h"
+
+namespace taylorir {
+
+template <typename T>
+using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+template <typename T>
+using whole_vec = vec<Whole<T>>;
+
+// e^x for x that is not above 0, to two units in the last place; 0 where that is below the normal numbers.
+template <typename T>
+inline vec<T> exponential(vec<T> x) {
+  if constexpr (sizeof(T) == 8) {
+    for (int i = 0; i < W<T>; ++i) x[i] = std::exp(x[i]);
+    return x;
+  } else {  // 2^n e^r, the nearest whole n, and e^r by its Taylor series
+    constexpr float WHOLE = 12582912;  // 1.5 2^23: the last bits of a sum with it are those of the nearest whole number
+    const vec<float> shifted = x * 1.44269504f + WHOLE, n = shifted - WHOLE;
+    const vec<float> r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // log 2 in two parts, the first one of few bits
+    vec<float> sum = r * (1 / 5040.f) + 1 / 720.f;
+    sum = sum * r + 1 / 120.f;
+    sum = sum * r + 1 / 24.f;
+    sum = sum * r + 1 / 6.f;
+    sum = sum * r + 0.5f;
+    sum = sum * r + 1.f;
+    sum = sum * r + 1.f;
+    const auto power = (vec<float>)(((whole_vec<float>)shifted << 23) + 0x3f800000);
+    return (vec<float>)((whole_vec<float>)(sum * power) & (whole_vec<float>)(x > -87.f));
+  }
+}
+
+// What is added to scores [keys, queries]: a bias, and minus infinity where labels differ. Either may be missing.
+template <typename T>
+struct Added {
+  const T* bias;  // by key; a row is padded to a register
+  int64_t step;
+  const Whole<T>*query_labels, *key_labels;
+
+  // scores [number, B] of keys from `key` on and queries from `first` on
+  template <int64_t B>
+  void add(T* scores, int64_t key, int64_t number, int64_t first, int64_t columns) const {
+    if (bias)
+      for (int64_t m = 0; m < number; ++m)
+        for (int64_t x = 0; x < columns; x += W<T>) at(scores + m * B + x) += at(bias + (key + m) * step + first + x);
+    if (query_labels)
+      for (int64_t m = 0; m < number; ++m)
+        for (int64_t x = 0; x < columns; x += W<T>) {
+          vec<T>& score = at(scores + m * B + x);
+          const whole_vec<T> same = at(query_labels + first + x) == key_labels[key + m];
+          const vec<T> never = vec<T>{} - std::numeric_limits<T>::infinity();
+          score = (vec<T>)(((whole_vec<T>)score & same) | ((whole_vec<T>)never & ~same));
+        }
+  }
+};
+
+template <typename T>
+struct Softmax {
+  static constexpr int64_t B = BLOCK<T>, CHUNK = 64;
+  int64_t d, c, D, C, most;  // most keys of a window, in blocks
+  Block<T, B> block;
+  Numbers<T> queries, key_rows, values, scores, weights, level;  // level: largest score, or log of the weights' sum
+  Numbers<T> query_tokens, key_tokens, value_rows, dqueries, dkeys, dvalues;
+
+  Softmax(int64_t d, int64_t c, int64_t num_keys, bool backward)
+      : d(d), c(c), D(padded<T>(d)), C(padded<T>(c)), most((num_keys + B - 1) / B * B), block(d, c), queries(D * B),
+        key_rows(D * most), values(C * most), scores(CHUNK * B), level(B) {
+    if (!backward) return;
+    weights.resize(CHUNK * B), query_tokens.resize(B * D), key_tokens.resize(D * most), value_rows.resize(C * most);
+    dqueries.resize(D * B), dkeys.resize(D * most), dvalues.resize(C * most);
+  }
+
+  // Queries begin .. end - 1. y, and into `logs` the logarithms of sums of weights before they are normalised.
+  void forward(const Tokens& q, const Tokens& k, const Tokens& v, T scale, const Added<T>& added, int64_t begin,
+               int64_t end, const Tokens& y, const Tokens& logs) {
+    load_keys(k, v);
+    by_block<T, B>(begin, end, [&](int64_t first, int64_t count, int64_t columns) {
+      load_queries(q, scale, first, count, columns);
+      std::fill(block.column_rows.begin(), block.column_rows.end(), T(0));
+      std::fill(level.begin(), level.end(), std::numeric_limits<T>::lowest());
+      for (int64_t key = 0; key < k.count; key += CHUNK) {
+        const int64_t number = std::min(k.count - key, CHUNK);
+        product<false, 1>(number, columns, d, &key_rows[key], most, queries.data(), B, scores.data(), B);
+        added.template add<B>(scores.data(), key, number, first, columns);
+        for (int64_t x = 0; x < columns; x += W<T>) {
+          vec<T> largest = at(&level[x]);
+          for (int64_t m = 0; m < number; ++m) {
+            const vec<T> score = at(&scores[m * B + x]);
+            largest = score > largest ? score : largest;
+          }
+          if (key > 0) {
+            const vec<T> less = exponential<T>(at(&level[x]) - largest);
+            for (int64_t i = 0; i < c; ++i) at(&block.column_rows[i * B + x]) *= less;
+          }
+          at(&level[x]) = largest;
+          for (int64_t m = 0; m < number; ++m)
+            at(&scores[m * B + x]) = exponential<T>(at(&scores[m * B + x]) - largest);
+        }
+        product<true, 1>(c, columns, number, &values[key * C], C, scores.data(), B, block.column_rows.data(), B);
+      }
+      block.store_output(y, logs, 1, first, count);
+      for (int64_t t = 0; t < count; ++t) *logs.at<T>(first + t) = level[t] - std::log(*logs.at<T>(first + t));
+    });
+  }
+
+  // All gradients of a window; that of the bias, [keys, queries], is added to, where there is one.
+  void backward(const Tokens& q, const Tokens& k, const Tokens& v, T scale, const Added<T>& added, const Tokens& dy,
+                const Tokens& y, const Tokens& logs, const Tokens& dq, const Tokens& dk, const Tokens& dv, T* dbias) {
+    load_keys(k, v);
+    const int64_t keys = (k.count + B - 1) / B * B;
+    transpose(key_rows.data(), most, D, keys, key_tokens.data(), D);
+    transpose(values.data(), C, keys, C, value_rows.data(), most);
+    std::fill_n(dkeys.begin(), keys * D, T(0));
+    std::fill_n(dvalues.begin(), keys * C, T(0));
+    T one = 1;
+    const Tokens ones{reinterpret_cast<char*>(&one), logs.kind, 0, 1, logs.count, nullptr};
+    by_block<T, B>(0, q.count, [&](int64_t first, int64_t count, int64_t columns) {
+      load_queries(q, scale, first, count, columns);
+      transpose(queries.data(), B, D, B, query_tokens.data(), D);
+      block.load_gradient(dy, y, ones, 1, first, count);
+      block.columns_to_tokens(c);
+      std::fill(dqueries.begin(), dqueries.end(), T(0));
+      for (int64_t t = 0; t < columns; ++t) level[t] = t < count ? *logs.at<T>(first + t) : T(0);
+      for (int64_t key = 0; key < k.count; key += CHUNK) {
+        const int64_t number = std::min(k.count - key, CHUNK);
+        product<false, 1>(number, columns, d, &key_rows[key], most, queries.data(), B, scores.data(), B);
+        product<false, 1>(number, columns, c, &value_rows[key], most, block.column_rows.data(), B, weights.data(), B);
+        added.template add<B>(scores.data(), key, number, first, columns);
+        for (int64_t m = 0; m < number; ++m)
+          for (int64_t x = 0; x < columns; x += W<T>) {  // each becomes what the other was: gradients, weights
+            vec<T>&score = at(&scores[m * B + x]), &weight = at(&weights[m * B + x]);
+            const vec<T> share = exponential<T>(score - at(&level[x]));
+            score = share * weight;
+            weight = share;
+            if (dbias) at(dbias + (key + m) * added.step + first + x) += score;
+          }
+        product<true, 1>(d, columns, number, &key_tokens[key * D], D, scores.data(), B, dqueries.data(), B);
+        product<true, B>(number, D, count, scores.data(), 1, query_tokens.data(), D, &dkeys[key * D], D);
+        product<true, B>(number, C, count, weights.data(), 1, block.column_tokens.data(), C, &dvalues[key * C], C);
+      }
+      for (int64_t i = 0; i < d * B; ++i) dqueries[i] *= scale;
+      store_rows(dqueries.data(), B, dq, first, count);
+    });
+    store_tokens(dkeys.data(), D, dk, 0, k.count);
+    store_tokens(dvalues.data(), C, dv, 0, k.count);
+  }
+
+ private:
+  void load_keys(const Tokens& k, const Tokens& v) {
+    load_rows(k, 0, k.count, key_rows.data(), most);
+    load_tokens(v, 0, v.count, values.data(), C);
+    for (int64_t t = 0; t < v.count; ++t) values[t * C + v.width] = 1;
+  }
+
+  void load_queries(const Tokens& q, T scale, int64_t first, int64_t count, int64_t columns) {
+    load_rows(q, first, count, queries.data(), B);
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t x = 0; x < columns; x += W<T>) at(&queries[i * B + x]) *= scale;
+  }
+};
+
+}  // namespace taylorir

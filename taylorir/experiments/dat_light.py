@@ -17,7 +17,6 @@ import copy
 import dataclasses
 import functools
 import importlib.util
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -26,13 +25,14 @@ import pandas as pd
 import torch
 import typer
 from torch import Tensor, nn
-from torch.nn import functional
 
+from taylorir.attention import softmax_fused
+from taylorir.convert import shifted_labels
 from taylorir.datasets import iterate_images
 from taylorir.evaluation import evaluate
 from taylorir.experiments.plan import SETS
 from taylorir.experiments.run import Places, replace_rows
-from taylorir.networks import merge
+from taylorir.networks import merge, partition
 from taylorir.rows import PROVENANCE_COLUMNS
 
 SCALES = (2, 3, 4)  # that weights were released for
@@ -63,59 +63,35 @@ def load_dat_light(upscale: int) -> nn.Module:
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy in which softmax over rectangles forms no scores, where no gradients are asked for.
+    """A copy in which softmax over rectangles forms no scores: the same numbers up to rounding, sooner.
 
-    It gives the same numbers up to rounding, on a CPU in about half the time. Modules of other classes than
-    DAT's own stay as they are, converted ones among them.
+    Modules of other classes than DAT's own stay as they are, converted ones among them.
     """
     network = copy.deepcopy(network)
     for module in network.modules():
         if type(module).__name__ == "Adaptive_Spatial_Attention":
             module.patches_resolution = None  # the size that it has masks of
-            module.calculate_mask = functools.partial(_corner_masks, module)
+            module.calculate_mask = functools.partial(_labels, module)
         elif type(module).__name__ == "Spatial_Attention":
             module.forward = functools.partial(_without_scores, module)
     return network
 
 
-def _corner_masks(block: nn.Module, H: int, W: int, dtype: torch.dtype | None = None) -> Sequence[Tensor]:
-    """Masks of a shifted image for both halves of the heads, [4, N, N] each.
-
-    They are of windows that lie in the last row and column neither, in the last column, in the last row, and
-    in both: all others are like one of these. Where gradients are asked for, DAT's own [nW, N, N].
-    """
-    masks_of = functools.partial(type(block).calculate_mask, block, dtype=dtype)
-    if torch.is_grad_enabled():
-        return masks_of(H, W)
-    side = 2 * max(block.split_size)
-    grids = (
-        mask.unflatten(0, (side // window[0], side // window[1]))
-        for mask, window in zip(masks_of(side, side), (block.split_size, block.split_size[::-1]), strict=True)
-    )
-    return [grid[[0, 0, -1, -1], [0, -1, 0, -1]] for grid in grids]
+def _labels(block: nn.Module, H: int, W: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """Labels [nW, N] of a shifted image for both halves of the heads, in place of masks."""
+    window, shift = tuple(block.split_size), tuple(block.shift_size)
+    return shifted_labels(H, W, window, shift), shifted_labels(H, W, window[::-1], shift[::-1])
 
 
 def _without_scores(module: nn.Module, qkv: Tensor, H: int, W: int, mask: Tensor | None = None) -> Tensor:
-    """DAT's ``Spatial_Attention``: [3, B, H W, C] to [B, H, W, C]."""
-    if torch.is_grad_enabled():
-        return type(module).forward(module, qkv, H, W, mask)
-    window = (module.H_sp, module.W_sp)
-    grid = (-1, H // window[0], W // window[1])
-    q, k, v = (module.im2win(x, H, W).unflatten(0, grid) for x in qkv)  # [B, rows, columns, heads, N, d]
-    added = module.pos(module.rpe_biases)[module.relative_position_index].permute(2, 0, 1)[None]
-    parts = [(slice(None),) * 2]
-    if mask is not None:
-        added = added + mask[:, None]  # [4, heads, N, N]
-        parts = itertools.product((slice(-1), slice(-1, None)), repeat=2)
-    y = torch.empty_like(q)
-    for part, scores in zip(parts, added.split(1), strict=True):
-        here = (slice(None), *part)
-        shape = q[here].shape
-        if shape.numel():
-            one = (x[here].flatten(0, 2) for x in (q, k, v))
-            attended = functional.scaled_dot_product_attention(*one, attn_mask=scores, scale=module.scale)
-            y[here] = attended.view(shape)
-    return merge(y.flatten(1, 2).transpose(2, 3).flatten(3), H, W, *window)
+    """DAT's ``Spatial_Attention``: [3, B, H W, C] to [B, H, W, C], with labels for a mask."""
+    window, heads = (module.H_sp, module.W_sp), (module.num_heads, -1)
+    q, k, v = (
+        partition(x.unflatten(1, (H, W)), *window).unflatten(-1, heads).transpose(-2, -3) for x in qkv
+    )  # [B, nW, heads, N, d]
+    bias = module.pos(module.rpe_biases)[module.relative_position_index].permute(2, 0, 1)
+    y = softmax_fused(q, k, v, bias=bias, regions=mask)
+    return merge(y.transpose(-2, -3).flatten(-2), H, W, *window)
 
 
 def measured_sets(run: str, places: Places) -> set[str]:

@@ -166,7 +166,7 @@ class Ladder:
         settings = CALIBRATION if kind == "calibrated" else CONTROL
         folder = self.places.runs / kind
         result = calibrate(
-            self.convert(conversion),
+            fused(self.convert(conversion)),
             fused(self.teacher),
             self._pool,
             settings,

@@ -156,6 +156,7 @@ def test_what_it_saves_is_linear_in_the_number_of_tokens():
     assert sum(saved) == 400 * 2 * (3 * 5 + 5 + 1)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of torch.func.jvp itself
 def test_who_traces_or_watches_sees_pytorch():
     x, _ = inputs(1, 2, 9, 3)
     seen = []

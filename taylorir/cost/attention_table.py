@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from tqdm import tqdm
 
-from taylorir.attention import taylor_attention, tile_unit, uses_tiles
+from taylorir.attention import softmax_fused, taylor_attention, tile_unit, uses_tiles
 from taylorir.cost.allocations import AllocationTrace, record
 from taylorir.cost.timing import machine_load
 from taylorir.networks import taylor_efficient_published
@@ -70,11 +70,10 @@ SHAPES = (
     Shape(64, 6, 30, backward_bar=0.5),
     Shape(256, 6, 30, backward_bar=0.5),
 )
-PLAIN_SHAPES = tuple(
-    dataclasses.replace(shape, forward_bar=None, backward_bar=None, share_bar=None)
-    for shape in SHAPES
-    if shape.num_tokens < 9216
+SOFTMAX_SHAPES = tuple(
+    dataclasses.replace(shape, forward_bar=None, backward_bar=None, share_bar=None) for shape in SHAPES
 )
+PLAIN_SHAPES = tuple(shape for shape in SOFTMAX_SHAPES if shape.num_tokens < 9216)
 REGISTER_SHAPES = tuple(
     shape for shape in PLAIN_SHAPES if shape.head_dim > 10 and shape.num_tokens * shape.windows >= 2304
 )
@@ -102,7 +101,8 @@ def speed_rows(
 
     Args:
         shapes: what to time, in float32.
-        against: "sdpa", PyTorch's fused softmax attention; "plain", our own form in plain PyTorch;
+        against: "sdpa", PyTorch's fused softmax attention; "softmax", the same in kernels of our own
+            (:func:`taylorir.attention.softmax_fused`); "plain", our own form in plain PyTorch;
             "registers", our own kernels without the tile unit; or "published", TaylorShift as its authors
             published it, forward only.
         rounds: turns of each call at least, after two calls that do not count.
@@ -119,6 +119,7 @@ def speed_rows(
     """
     other = {
         "sdpa": scaled_dot_product_attention,
+        "softmax": softmax_fused,
         "plain": partial(taylor_attention, backend="torch"),
         "registers": taylor_attention,
         "published": taylor_efficient_published,
@@ -168,11 +169,12 @@ def counted_operations(shape: Shape, backward: bool, method: str = "taylor") -> 
 
     TaylorShift in the cheaper form: efficient F (d + 1) products of the state and as many of the read-out,
     F = (d + 1) (d + 2) / 2; direct 2 d + 1 a pair of tokens. The published form has d^2 + d features, and
-    softmax ("sdpa") 2 d products a pair.
+    softmax ("sdpa", "softmax") 2 d products a pair.
     """
     d, n, tokens = shape.head_dim, shape.head_dim + 1, shape.num_tokens
     products = {
         "sdpa": 2 * d * tokens,
+        "softmax": 2 * d * tokens,
         "published": 2 * (d * d + d) * n,
     }.get(method, min(n * (n + 1) * n, tokens * (2 * n - 1)))
     return 2 * products * shape.windows * shape.num_heads * tokens * (3 if backward else 1)
@@ -301,7 +303,12 @@ def _unpack(x: Tensor) -> Tensor:
 
 def main() -> None:
     """Print the table; with ``--out`` write its rows as CSV too."""
-    compared = {"sdpa": SHAPES, "plain": PLAIN_SHAPES, "published": PUBLISHED_SHAPES}
+    compared = {
+        "sdpa": SHAPES,
+        "softmax": SOFTMAX_SHAPES,
+        "plain": PLAIN_SHAPES,
+        "published": PUBLISHED_SHAPES,
+    }
     if uses_tiles():
         compared["registers"] = REGISTER_SHAPES
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -29,8 +29,9 @@ class ModelConfig:
         patch_size: side of a token, in LR pixels: 1, 2, 4 or 8.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         attention: "softmax" or "taylor".
-        softmax_backend: "fused" (scaled dot-product attention with the bias), "flash" (without a bias) or
-            "naive" (N x N weights written out, as in the original).
+        softmax_backend: "fused" (no N x N weights: on a CPU by kernels of our own where they can be built,
+            else by PyTorch's scaled dot-product attention), "sdpa" (always by PyTorch's), "flash" (as
+            "fused", without a bias) or "naive" (N x N weights written out, as in the original).
         attention_form: of TaylorShift: "auto" (by the crossover), "direct", "efficient", or "published"
             (efficient with all d^2 products of features written out, as the TaylorShift authors published
             it).
@@ -99,7 +100,7 @@ _CHOICES = {
     "resi_connection": ("1conv", "3conv"),
     "in_chans": (3, 1),
     "attention": ("softmax", "taylor"),
-    "softmax_backend": ("naive", "fused", "flash"),
+    "softmax_backend": ("naive", "fused", "sdpa", "flash"),
     "attention_form": ("auto", "direct", "efficient", "published"),
     "position": ("bias", "none", "rope", "lepe", "rib"),
     "shift": (True, False),

@@ -85,7 +85,8 @@ class WindowAttention(nn.Module):
 
     def _is_quicker_rolled(self, x: Tensor) -> bool:
         """Whether one call with labels beats nine without: where few windows lie at a border, in kernels."""
-        return bool(self.shift_size) and min(x.shape[1:3]) >= 4 * self.window_size and softmax_has_kernels(x)
+        few = self.shift_size > 0 and min(x.shape[1:3]) >= 4 * self.window_size
+        return few and self.softmax_backend != "sdpa" and softmax_has_kernels(x)
 
     def _in_rolled_windows(self, x: Tensor) -> Tensor:
         """:meth:`attend` to all windows of the rolled image at once, as the original does."""
@@ -210,7 +211,9 @@ class WindowAttention(nn.Module):
         """
         if self.softmax_backend == "naive":
             return _composed(q, k, v, None if bias is None else bias.to(q.dtype))
-        return softmax_fused(q, k, v, bias=bias)
+        return softmax_fused(
+            q, k, v, bias=bias, backend="torch" if self.softmax_backend == "sdpa" else "auto"
+        )
 
     def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

@@ -47,7 +47,13 @@ def test_ratio_is_of_medians(monkeypatch):
 
 @pytest.mark.parametrize(
     ("method", "products"),
-    [("taylor", 2 * 10 * 4), ("plain", 2 * 10 * 4), ("published", 2 * (9 + 3) * 4), ("sdpa", 2 * 3 * 20)],
+    [
+        ("taylor", 2 * 10 * 4),
+        ("plain", 2 * 10 * 4),
+        ("published", 2 * (9 + 3) * 4),
+        ("sdpa", 2 * 3 * 20),
+        ("softmax", 2 * 3 * 20),
+    ],
 )
 def test_operations_by_hand(method, products):
     forward = 2 * products * (2 * 2 * 20)
@@ -109,6 +115,7 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(attention_benchmark, "SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PUBLISHED_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "PLAIN_SHAPES", (SMALL,))
+    monkeypatch.setattr(attention_benchmark, "SOFTMAX_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "REGISTER_SHAPES", (SMALL,))
     monkeypatch.setattr(attention_benchmark, "uses_tiles", lambda: True)
     monkeypatch.setattr(attention_benchmark, "PEAK_SIDE", 10)
@@ -124,6 +131,8 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     assert pd.read_csv(tmp_path / "a" / "b.csv").against.tolist() == [
         "sdpa",
         "sdpa",
+        "softmax",
+        "softmax",
         "plain",
         "plain",
         "published",
@@ -134,7 +143,7 @@ def test_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--against", "sdpa"])
     attention_benchmark.main()  # new rows in the place of the old ones of this comparison
     against = pd.read_csv(tmp_path / "a" / "b.csv").against.tolist()
-    kept = ["plain", "plain", "published", "registers", "registers"]
+    kept = ["softmax", "softmax", "plain", "plain", "published", "registers", "registers"]
     assert against == kept + ["sdpa"] * 4
     printed = capsys.readouterr().out
     assert "forward + backward" in printed and "saved_mib" in printed and "ms_36864" in printed

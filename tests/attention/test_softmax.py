@@ -29,13 +29,16 @@ def results(attention, x, bias, dy, **options):
 
 
 @BACKENDS
+@pytest.mark.parametrize(
+    "windows", [2, 9], ids="{} windows".format
+)  # from some on a bias is turned once for all
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(
     ("queries", "keys", "d", "d_v"),
     [(1, 1, 1, 1), (9, 9, 4, 4), (64, 64, 8, 8), (70, 201, 10, 17), (200, 65, 30, 3)],
 )
-def test_outputs_and_gradients_are_those_of_the_definition(queries, keys, d, d_v, biased, backend):
-    x, dy = inputs(2, 3, queries, d, keys=keys, d_v=d_v)
+def test_outputs_and_gradients_are_those_of_the_definition(queries, keys, d, d_v, biased, windows, backend):
+    x, dy = inputs(windows, 3, queries, d, keys=keys, d_v=d_v)
     bias = 3 * torch.randn(3, queries, keys, dtype=torch.float64) if biased else None
     expected = results(softmax_attention, x, bias, dy)
     found = results(softmax_fused, x, bias, dy, backend=backend)

@@ -41,16 +41,21 @@ inline vec<T> exponential(vec<T> x) {
 // What is added to scores [keys, queries]: a bias, and minus infinity where labels differ. Either may be missing.
 template <typename T>
 struct Added {
-  const T* bias;  // by key; a row is padded to a register
-  int64_t step;
+  const T* bias;    // [queries, keys], or turned [keys, queries], whose rows are padded to a register
+  int64_t step;     // from a row of the bias to the next
+  bool turned;
+  int64_t queries, keys;
   const Whole<T>*query_labels, *key_labels;
 
   // scores [number, B] of keys from `key` on and queries from `first` on
   template <int64_t B>
   void add(T* scores, int64_t key, int64_t number, int64_t first, int64_t columns) const {
-    if (bias)
+    if (bias && turned)
       for (int64_t m = 0; m < number; ++m)
         for (int64_t x = 0; x < columns; x += W<T>) at(scores + m * B + x) += at(bias + (key + m) * step + first + x);
+    if (bias && !turned)
+      for (int64_t x = 0; x < columns; x += W<T>)
+        for (int64_t m = 0; m < number; m += W<T>) add_turned(scores + m * B + x, B, key + m, first + x, number - m);
     if (query_labels)
       for (int64_t m = 0; m < number; ++m)
         for (int64_t x = 0; x < columns; x += W<T>) {
@@ -59,6 +64,20 @@ struct Added {
           const vec<T> never = vec<T>{} - std::numeric_limits<T>::infinity();
           score = (vec<T>)(((whole_vec<T>)score & same) | ((whole_vec<T>)never & ~same));
         }
+  }
+
+ private:
+  void add_turned(T* scores, int64_t B, int64_t key, int64_t query, int64_t number) const {
+    vec<T> tile[W<T>];
+#pragma GCC unroll 16
+    for (int64_t u = 0; u < W<T>; ++u) {
+      const int64_t row = std::min(query + u, queries - 1);
+      tile[u] = load_part<T>(bias + row * step + key, std::min<int64_t>(number, W<T>));
+    }
+    exchange_all<1, T>(tile);
+#pragma GCC unroll 16
+    for (int64_t u = 0; u < W<T>; ++u)
+      if (u < number) at(scores + u * B) += tile[u];
   }
 };
 
@@ -140,7 +159,7 @@ struct Softmax {
             const vec<T> share = exponential<T>(score - at(&level[x]));
             score = share * weight;
             weight = share;
-            if (dbias) at(dbias + (key + m) * added.step + first + x) += score;
+            if (dbias) at(dbias + (key + m) * padded<T>(q.count) + first + x) += score;
           }
         product<true, 1>(d, columns, number, &key_tokens[key * D], D, scores.data(), B, dqueries.data(), B);
         product<true, B>(number, D, count, scores.data(), 1, query_tokens.data(), D, &dkeys[key * D], D);

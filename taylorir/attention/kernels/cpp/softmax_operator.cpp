@@ -41,6 +41,8 @@ struct Ranks {
   }
 };
 
+constexpr int64_t WINDOWS_TO_TURN = 8;  // from so many windows on the bias is turned once, else for each
+
 template <typename T>
 struct SoftmaxCall {
   const Plan plan;
@@ -49,7 +51,7 @@ struct SoftmaxCall {
   Tensor y, logs;
   const Ranks<T> ranks;
   int64_t heads = q.size(1), windows = q.size(0), keys = k.size(2), step = padded<T>(q.size(2)), c = v.size(3) + 1;
-  Tensor by_key = Tensor();  // the bias [H, M, step]
+  Tensor own_bias = Tensor(), turned = Tensor();  // [H, N, M]; [H, M, step], where it is turned once for all windows
 
   SoftmaxCall(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& bias,
               const std::optional<Tensor>& query_labels, const std::optional<Tensor>& key_labels, double scale,
@@ -57,21 +59,30 @@ struct SoftmaxCall {
       : plan(q, k, {}, {}), q(dense(q)), k(dense(k)), v(dense(v)), scale(static_cast<T>(scale)), y(y), logs(logs),
         ranks(query_labels, key_labels) {
     if (!bias) return;
-    by_key = at::empty({heads, keys, step}, logs.options());
-    const Tensor from = dense(*bias).unsqueeze(0);
+    own_bias = dense(bias->to(logs.scalar_type()));
+    if (windows < WINDOWS_TO_TURN) return;
+    turned = at::empty({heads, keys, step}, logs.options());
+    const Tensor from = own_bias.unsqueeze(0);
     at::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t h = begin; h < end; ++h) {
         const Tokens rows = tokens_of(from, {0, h, &plan.patterns[0], {0, from.size(2), 0, 0}}, false);
-        load_rows(rows, 0, rows.count, by_key.data_ptr<T>() + h * keys * step, step);
+        load_rows(rows, 0, rows.count, turned.data_ptr<T>() + h * keys * step, step);
       }
     });
   }
 
   Added<T> added(const Work& work) const {
-    const T* bias = by_key.defined() ? by_key.data_ptr<T>() + work.head * keys * step : nullptr;
+    Added<T> out{nullptr, step, true, q.size(2), keys, nullptr, nullptr};
+    if (turned.defined()) {
+      out.bias = turned.data_ptr<T>() + work.head * keys * step;
+    } else if (own_bias.defined()) {
+      out.bias = own_bias.data_ptr<T>() + work.head * own_bias.stride(0);
+      out.step = own_bias.stride(1), out.turned = false;
+    }
     const int64_t g = ranks.number ? work.window % ranks.number : 0;
-    if (!ranks.number || !ranks.differ[g]) return {bias, step, nullptr, nullptr};
-    return {bias, step, &ranks.of_queries[g * ranks.query_step], &ranks.of_keys[g * ranks.key_step]};
+    if (ranks.number && ranks.differ[g])
+      out.query_labels = &ranks.of_queries[g * ranks.query_step], out.key_labels = &ranks.of_keys[g * ranks.key_step];
+    return out;
   }
 
   void forward() const {

@@ -227,6 +227,7 @@ def roofline_points(rows: pd.DataFrame) -> pd.DataFrame:
     for against, (method, name, operations) in {
         "taylor": ("taylor_efficient", "taylor_ms", "operations"),
         "sdpa": ("softmax_flash", "other_ms", "other_operations"),
+        "softmax": ("softmax_own", "other_ms", "other_operations"),
         "published": ("taylor_published", "other_ms", "other_operations"),
     }.items():
         some = rows[rows["against"] == ("sdpa" if against == "taylor" else against)]

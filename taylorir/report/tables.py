@@ -41,6 +41,7 @@ METHODS: dict[str, MethodStyle] = {
     "softmax_naive": MethodStyle("softmax, as in SwinIR", "#0072B2", "o", "-"),
     "softmax_fused": MethodStyle("softmax, fused, with bias", "#56B4E9", "s", "--"),
     "softmax_flash": MethodStyle("softmax, flash, no bias", "#009E73", "D", "-."),
+    "softmax_own": MethodStyle("softmax, our kernels, no bias", "#332288", "*", ":"),
     "softmax_rib": MethodStyle("softmax, flash, low-rank bias", "#882255", "<", "--"),
     "softmax_flex": MethodStyle("softmax, FlexAttention, with bias", "#666600", "X", ":"),
     "taylor_direct": MethodStyle("Taylor, direct", "#E69F00", "v", "--"),

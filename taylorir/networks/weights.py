@@ -59,23 +59,22 @@ def load_network(name: str | os.PathLike[str], *, device: str | torch.device = "
 
 
 def default_model(upscale: int, task: str = "") -> str:
-    """The name of the weights in ``data/weights`` that serve a factor: the largest TaylorSwinIR first.
+    """The name of the weights in ``data/weights`` that serve a factor best: of the largest networks, of either
+    kind, those whose rows say the highest PSNR-Y on the held-out images of their training.
 
-    Where there is a task ("denoise", "jpeg"), which enlarges nothing, they are those of the task. Of runs
-    that differ in their steps and seed only (``..._3k_s0``, ``..._s1``), the one is taken whose rows say the
-    highest PSNR-Y on the held-out images of its training, or else the first by name.
+    Where there is a task ("denoise", "jpeg"), which enlarges nothing, they are those of the task. Without rows
+    it is a TaylorSwinIR before a SwinIR, the first by name.
 
     Raises:
         ValueError: there are none.
     """
+    held_out = _held_out_psnr()
     for size in ("color", "mini") if task else ("m", "s", "mid", "mini", "tiny"):
-        for family in ("taylorswinir", "swinir"):
-            stem = f"{family}_{task}_{size}" if task else f"{family}_{size}_x{upscale}"
-            name = re.compile(rf"{stem}(_\d+k)?(_s\d+)?")
-            fitting = [stem for stem in _stored() if name.fullmatch(stem)]
-            if fitting:
-                held_out = _held_out_psnr() if len(fitting) > 1 else {}
-                return max(fitting, key=lambda run: held_out.get(run, -math.inf))
+        stem = f"{task}_{size}" if task else f"{size}_x{upscale}"
+        name = re.compile(rf"(taylor)?swinir_{stem}(_\d+k)?(_s\d+)?")
+        fitting = sorted(filter(name.fullmatch, _stored()), key=lambda run: run.startswith("swinir"))
+        if fitting:
+            return max(fitting, key=lambda run: held_out.get(run, -math.inf))
     what = task or f"x{upscale}"
     raise ValueError(
         f"no trained weights for {what} in {WEIGHTS_FOLDER}: give --model bicubic or a checkpoint"

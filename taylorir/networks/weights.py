@@ -59,11 +59,11 @@ def load_network(name: str | os.PathLike[str], *, device: str | torch.device = "
 
 
 def default_model(upscale: int, task: str = "") -> str:
-    """The name of the weights in ``data/weights`` that serve a factor best: of the largest networks, of either
-    kind, those whose rows say the highest PSNR-Y on the held-out images of their training.
+    """The name of the weights in ``data/weights`` that serve a factor best.
 
-    Where there is a task ("denoise", "jpeg"), which enlarges nothing, they are those of the task. Without rows
-    it is a TaylorSwinIR before a SwinIR, the first by name.
+    Of the largest networks, of either kind, it is the one whose rows say the highest PSNR-Y on the held-out
+    images of its training; without rows a TaylorSwinIR before a SwinIR, the first by name. Where there is a
+    task ("denoise", "jpeg"), which enlarges nothing, they are those of the task.
 
     Raises:
         ValueError: there are none.

@@ -234,16 +234,24 @@ def after_training(rungs: pd.DataFrame, set_name: str) -> str:
 
 
 def against_control(rungs: pd.DataFrame, set_name: str) -> str:
-    """How the converted network stands to the released one, both trained on, at the last mark of both."""
-    here = rungs[rungs["set"] == set_name].pivot_table(index="steps", columns="kind", values="lost")
-    both = here.reindex(columns=["calibrated", "control"]).dropna()
-    if both.empty:
+    """How the converted network stands to the released one, both trained on, at the last mark of both; and on
+    the mean of the sets, where both were measured on more than this one there."""
+    by_set = rungs.pivot_table(index=["set", "steps"], columns="kind", values="lost")
+    both = by_set.reindex(columns=["calibrated", "control"]).dropna()
+    if set_name not in both.index.get_level_values("set"):
         return "no mark of both trainings has been measured yet"
-    steps, (converted, released) = both.index[-1], both.iloc[-1]
-    below = converted - released
-    where = f"{abs(below):.2f} dB {'below' if below > 0 else 'above'} the released one"
+    steps = both.loc[set_name].index[-1]
+    there = both.xs(steps, level="steps")
+    below, released = there["calibrated"] - there["control"], there.loc[set_name, "control"]
+    said = f"{_apart(below[set_name])} the released one"
+    if len(there) > 1:
+        said += f" ({_apart(below.mean())} it on the mean of {len(there)} sets)"
     itself = f"{'lost' if released > 0 else 'gained'} {abs(released):.2f} dB"
-    return f"after {steps:,} steps each, the converted network is {where}, which has {itself} itself"
+    return f"after {steps:,} steps each, the converted network is {said}, which has {itself} itself"
+
+
+def _apart(below: float) -> str:
+    return f"{abs(below):.2f} dB {'below' if below > 0 else 'above'}"
 
 
 def survey_table(sites: pd.DataFrame) -> pd.DataFrame:

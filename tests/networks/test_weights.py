@@ -44,9 +44,7 @@ def test_what_is_no_network_is_refused_with_what_would_be(folder):
             load_network(name)
 
 
-def test_the_default_is_of_the_largest_networks_of_the_factor_the_best(
-    folder, tmp_path_factory, monkeypatch
-):
+def test_the_default_is_of_the_largest_networks_of_the_factor_the_best(folder, tmp_path_factory, monkeypatch):
     with pytest.raises(ValueError, match="no trained weights for x2"):
         default_model(2)
     results = tmp_path_factory.mktemp("results")

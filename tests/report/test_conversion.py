@@ -204,6 +204,11 @@ def test_the_two_trainings_are_compared_at_their_last_common_mark():
     assert against_control(turned, "Set5").endswith(
         "0.25 dB above the released one, which has lost 0.75 dB itself"
     )
+    other = turned[turned["steps"] == 20].assign(set="Set14", lost=[0.5, 0.0])  # calibrated, control
+    assert against_control(pd.concat([turned, other]), "Set5").endswith(
+        "0.25 dB above the released one (0.12 dB below it on the mean of 2 sets), which has lost 0.75 dB "
+        "itself"
+    )
     further = rungs[rungs["kind"] != "control"]
     assert against_control(further, "Set5") == "no mark of both trainings has been measured yet"
 

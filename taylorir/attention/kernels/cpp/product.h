@@ -24,6 +24,8 @@ constexpr int VECTOR_BYTES = 32, TOKEN_VECTORS = 2, ACCUMULATORS = 12;
 constexpr int VECTOR_BYTES = 16, TOKEN_VECTORS = 4, ACCUMULATORS = 24;
 #endif
 
+// GCC takes a register's numbers from anywhere; clang forgets "aligned" where the type depends on a parameter, so what at()
+// is used on begins a register everywhere.
 template <typename T>
 struct Vector {
   typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(T)), may_alias));

@@ -78,7 +78,7 @@ struct NarrowSums {
   void store(T* out) const {
     const int64_t size = f.count * c;
     for (int64_t i = 0; i < size; i += W<T>) {  // sum of all places of a register
-      T sums[W<T> * W<T>];
+      alignas(VECTOR_BYTES) T sums[W<T> * W<T>];
       transpose(&state[i * W<T>], W<T>, W<T>, W<T>, sums, W<T>);
       for (int64_t j = 1; j < W<T>; ++j) at(sums) += at(sums + j * W<T>);
       std::copy_n(sums, std::min<int64_t>(W<T>, size - i), out + i);

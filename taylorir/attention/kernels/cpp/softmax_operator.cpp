@@ -14,7 +14,7 @@ namespace {
 // Labels as numbers from 0 on, [G, a whole number of registers], and which windows have more than one.
 template <typename T>
 struct Ranks {
-  std::vector<Whole<T>> of_queries, of_keys;
+  Numbers<Whole<T>> of_queries, of_keys;
   std::vector<bool> differ;
   int64_t number = 0, query_step = 0, key_step = 0;
 
@@ -25,7 +25,7 @@ struct Ranks {
     const auto ranks = [&](const Tensor& labels, int64_t& step) {
       const Tensor own = labels.contiguous();
       step = padded<T>(own.size(1));
-      std::vector<Whole<T>> out(number * step);
+      Numbers<Whole<T>> out(number * step);
       for (int64_t g = 0; g < number; ++g)
         for (int64_t t = 0; t < own.size(1); ++t)
           out[g * step + t] = found.try_emplace(own.data_ptr<int64_t>()[g * own.size(1) + t], found.size()).first->second;

@@ -85,7 +85,7 @@ inline vec<T> load_part(const S* from, int64_t number) {
   if constexpr (std::is_same_v<S, c10::BFloat16> && sizeof(T) == 4)  // the upper half of a float32
     return (vec<T>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16);
 #endif
-  T numbers[W<T>] = {};
+  alignas(VECTOR_BYTES) T numbers[W<T>] = {};
   for (int64_t i = 0; i < std::min<int64_t>(number, W<T>); ++i) numbers[i] = static_cast<T>(from[i]);
   return at(numbers);
 }
@@ -101,7 +101,7 @@ inline void store_part(vec<T> x, S* to, int64_t number) {
   if constexpr (std::is_same_v<S, c10::BFloat16> && sizeof(T) == 4)
     return _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 #endif
-  T numbers[W<T>];
+  alignas(VECTOR_BYTES) T numbers[W<T>];
   at(numbers) = x;
   for (int64_t i = 0; i < std::min<int64_t>(number, W<T>); ++i) to[i] = static_cast<S>(numbers[i]);
 }
@@ -251,7 +251,7 @@ struct Block {
                      int64_t count) {
     load_rows(y, first, count, y_rows.data(), B);
     load_rows(dy, first, count, column_rows.data(), B);
-    T factor[B];
+    alignas(VECTOR_BYTES) T factor[B];
     for (int64_t t = 0; t < padded<T>(count); ++t) factor[t] = t < count ? *inverse_b.at<T>(first + t) : T(0);
     for (int64_t t = 0; t < count; t += W<T>) {
       vec<T> along{};

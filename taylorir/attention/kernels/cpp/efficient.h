@@ -13,6 +13,7 @@ namespace taylorir {
 template <typename Sums>
 struct Efficient {
   using T = typename Sums::Number;
+  using Setting = typename Sums::Setting;
   static constexpr int64_t B = Sums::B;
   int64_t c;
   Block<T, B> block;

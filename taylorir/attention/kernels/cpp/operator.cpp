@@ -5,6 +5,8 @@
 //   states have the dtype of tau: float64 for float64, else float32.
 #include <torch/library.h>
 
+#include <memory>
+
 #include "direct.h"
 #include "efficient.h"
 #include "plan.h"
@@ -26,6 +28,26 @@ struct Type {
   using Is = Form;
 };
 
+// The efficient form for heads of d channels and c columns, as long as a thread works with it. The thread keeps its
+// memory for the next call: to ask for it anew takes a tenth of the time of a window.
+template <typename Form>
+struct OfThread {
+  typename Form::Setting setting;
+  Form& form;
+  operator Form&() { return form; }
+
+  static OfThread get(int64_t d, int64_t c) {
+    struct Kept {
+      int64_t d, c;
+      Features features{d};
+      Form form{features, c};
+    };
+    static thread_local std::unique_ptr<Kept> kept;
+    if (!kept || kept->d != d || kept->c != c) kept.reset(new Kept{d, c});
+    return {{}, kept->form};
+  }
+};
+
 // What a call works on. The sums of all parts of a work are taken in their order, so that results repeat.
 template <typename T>
 struct Call {
@@ -37,7 +59,7 @@ struct Call {
 
   T tau_of(const Work& work) const { return tau.data_ptr<T>()[work.head]; }
 
-  // use(work, part, number of the work) in parallel, with memory of each thread
+  // use(memory, work, number of the work, part) in parallel, with memory of each thread
   template <typename Make, typename Use>
   void by_work(int64_t parts, Make make, Use use) const {
     at::parallel_for(0, number * parts, 1, [&](int64_t begin, int64_t end) {
@@ -84,7 +106,7 @@ struct Call {
   void forward_by() const {
     const Features f(q.size(3));
     const int64_t size = f.count * c;
-    const auto make = [&] { return Form(f, c); };
+    const auto make = [&] { return OfThread<Form>::get(q.size(3), c); };
     T* state = states.data_ptr<T>();
     std::vector<T> partial(parts > 1 ? number * parts * size : 0);
     by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {
@@ -133,7 +155,7 @@ struct Call {
   void backward_by(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv, T* dtau) const {
     const Features f(q.size(3));
     const int64_t size = f.count * c;
-    const auto make = [&] { return Form(f, c); };
+    const auto make = [&] { return OfThread<Form>::get(q.size(3), c); };
     const T* state = states.data_ptr<T>();
     std::vector<T> dstate(number * size), partial(parts > 1 ? number * parts * size : 0);
     by_work(parts, make, [&](Form& form, const Work& work, int64_t g, int64_t part) {

@@ -2,6 +2,7 @@
 //
 // What a type of sums has
 //   Number, B               of what type, and how many tokens a block has
+//   Setting                 what a thread must hold while it uses them
 //   begin(), store(out)     start a state [F, c] of zeros, and give it
 //   load_values, take_rows  bring the columns to where `add` wants them: from tokens, or from the block's rows
 //   add                     the tokens of a block to the state
@@ -48,6 +49,7 @@ inline void read_by_registers(const Features& f, const T* rows, int64_t B, const
 template <typename T>
 struct NarrowSums {
   using Number = T;
+  struct Setting {};
   static constexpr int64_t B = 6 * BLOCK<T>;
   const Features& f;
   int64_t c;
@@ -104,6 +106,7 @@ struct NarrowSums {
 template <typename T>
 struct WideSums {
   using Number = T;
+  struct Setting {};
   static constexpr int64_t B = BLOCK<T>;
   const Features& f;
   int64_t c, wide = padded<T>(c);

@@ -29,6 +29,7 @@ struct Shares {
 
 struct TileSums {
   using Number = float;
+  using Setting = Tiles;
   static constexpr int64_t B = BLOCK<float>, STEPS = B / PAIRED;
   const Features& f;
   int64_t c, wide = (c + PAIRED - 1) / PAIRED * PAIRED;
@@ -43,7 +44,6 @@ struct TileSums {
   Split made[2][STEPS];                              // features that are made while others are multiplied
   alignas(64) float dfeatures[4][SIDE][SIDE];
   Shares by_column{columns_of_tiles}, by_step{wide / PAIRED}, by_two{2}, by_one{1};
-  Tiles tiles;
 
   TileSums(const Features& f, int64_t c)
       : f(f), c(c), state(groups * columns_of_tiles * SIDE * SIDE), weighted(groups * SIDE * wide),

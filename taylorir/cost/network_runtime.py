@@ -106,13 +106,15 @@ def compare_networks(
     models = {name: build_model(networks[name][0], **networks[name][1]) for name in names}
     image = torch.rand(batch, 3, size, size)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    if threads != before:  # set to what it is, PyTorch's own attention would take a third longer backward
+        torch.set_num_threads(threads)
     try:
         builds = [lambda model=model: calls[mode](model, image) for model in models.values()]
         timings = time_calls(builds, seconds=0.0, min_repeats=repeats)
         stamp = machine_load() | provenance(dtype=torch.float32, seed=seed)
     finally:
-        torch.set_num_threads(before)
+        if threads != before:
+            torch.set_num_threads(before)
     rows = []
     for (name, model), timing in zip(models.items(), timings, strict=True):
         config = model.config

@@ -12,6 +12,7 @@ from taylorir.evaluation.picture import upscale
 from taylorir.evaluation.super_resolution import super_resolve
 from taylorir.images.resize import imresize
 from taylorir.networks.variants import build_model
+from taylorir.networks.weights import default_model
 from tests.pictures import noise
 
 
@@ -75,7 +76,7 @@ def test_palettes_turn_to_colours_and_paths_to_images(tmp_path):
 
 def test_the_default_is_the_network_trained_here_for_the_factor():
     lr = noise(16, 16, 3)
-    assert np.array_equal(taylorir.upscale(lr, 3), taylorir.upscale(lr, 3, model="taylorswinir_mini_x3_s0"))
+    assert np.array_equal(taylorir.upscale(lr, 3), taylorir.upscale(lr, 3, model=default_model(3)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import l1_loss, pad, scaled_dot_product_attention
 
-from taylorir.attention import softmax_attention, taylor_attention, taylor_efficient
+from taylorir.attention import softmax_attention, softmax_fused, taylor_attention, taylor_efficient
 from taylorir.cost.timing import Timing, machine_load, time_calls
 from taylorir.networks import build_model, image_channels, taylor_efficient_published
 from taylorir.rows import provenance
@@ -56,6 +56,10 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: SDPBack
     bias = None if bias is None else bias.expand(*q.shape[:-1], q.shape[-2])
     with sdpa_kernel(backend):
         return scaled_dot_product_attention(*padded, bias, scale=width**-0.5)[..., :width]
+
+
+def _own(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return softmax_fused(q, k, v)
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -109,6 +113,7 @@ ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "softmax_naive": _naive,
     "softmax_fused": _fused,
     "softmax_flash": _flash,
+    "softmax_own": _own,
     "softmax_flex": _flex,
     "taylor_direct": _direct,
     "taylor_published": _published,
@@ -119,9 +124,10 @@ ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def attention_methods(device: str) -> tuple[str, ...]:
-    """The methods that can be timed on a device: the Triton kernels and FlexAttention need a GPU."""
-    on_gpu = torch.device(device).type == "cuda"
-    return tuple(name for name in ATTENTION if on_gpu or name not in ("taylor_triton", "softmax_flex"))
+    """The methods that can be timed on a device: the Triton kernels and FlexAttention need a GPU, our own
+    kernels for softmax a CPU."""
+    other = ("softmax_own",) if torch.device(device).type == "cuda" else ("taylor_triton", "softmax_flex")
+    return tuple(name for name in ATTENTION if name not in other)
 
 
 def attention_rows(

@@ -288,16 +288,17 @@ def test_points_of_the_roofline_by_hand():
     rows = pd.DataFrame(
         [
             shape | {"against": "sdpa", "operations": 16e3 * numbers, "taylor_ms": 2.0, "other_ms": 4.0},
+            shape | {"against": "softmax", "operations": 1.0, "taylor_ms": 1.0, "other_ms": 2.0},
             shape | {"against": "published", "operations": 1.0, "taylor_ms": 1.0, "other_ms": 8.0},
             shape | {"against": "sdpa", "pass": "forward + backward"},
         ]
     )
     rows["other_operations"], rows["peak_gflops"] = 32e3 * numbers, 4.8
     points = roofline_points(rows).set_index("method")
-    assert points.index.tolist() == ["taylor_efficient", "softmax_flash", "taylor_published"]
-    assert points.intensity.tolist() == pytest.approx([1e3, 2e3, 2e3])
-    assert points.gflops.tolist() == pytest.approx([2.4, 2.4, 1.2])
-    assert points.share.tolist() == pytest.approx([0.5, 0.5, 0.25])
+    assert points.index.tolist() == ["taylor_efficient", "softmax_flash", "softmax_own", "taylor_published"]
+    assert points.intensity.tolist() == pytest.approx([1e3, 2e3, 2e3, 2e3])
+    assert points.gflops.tolist() == pytest.approx([2.4, 2.4, 4.8, 1.2])
+    assert points.share.tolist() == pytest.approx([0.5, 0.5, 1.0, 0.25])
     (axes,) = plot_roofline(points.reset_index(), peak_gflops=4.0, memory_gbs=8.0).axes
     lowest, corner, highest = axes.lines[0].get_xdata()
     assert (lowest, corner, highest) == pytest.approx((0.25, 0.5, 4e3))

@@ -175,12 +175,17 @@ def test_geometry_survives_inference_mode_and_fake_tensors():
 
 
 @pytest.mark.parametrize("shift", [True, False])
+@pytest.mark.parametrize("size", [(13, 6), (17, 19)], ids=["few windows", "many windows"])
 @pytest.mark.parametrize(
     ("backend", "position"),
-    [("fused", "bias"), ("fused", "none"), ("flash", "none"), ("fused", "rib"), ("flash", "rib")],
+    [
+        *(("fused", position) for position in ("bias", "none", "rope", "lepe", "rib")),
+        *(("sdpa", position) for position in ("bias", "none")),
+        *(("flash", position) for position in ("none", "rib")),
+    ],
 )
-def test_softmax_backends_agree_in_outputs_and_gradients(backend, position, shift):
-    x = torch.rand(2, 3, 13, 6, dtype=torch.float64)
+def test_softmax_backends_agree_in_outputs_and_gradients(backend, position, size, shift):
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
     results = []
     for name in ("naive", backend):
         model = tiny(softmax_backend=name, position=position, shift=shift).double()

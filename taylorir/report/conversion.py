@@ -144,11 +144,13 @@ def law(rungs: pd.DataFrame, set_name: str) -> Law | None:
 
 
 def forecast(rungs: pd.DataFrame, set_name: str, steps: int) -> str:
-    """What the law says of the loss after some steps, or why it cannot say anything yet."""
+    """What the law says of the loss after some steps, or why it says nothing: too early, or too late."""
+    of_set = rungs[(rungs["set"] == set_name) & (rungs["kind"] == "calibrated")]
+    if of_set["steps"].max() >= steps:
+        return f"all {steps:,} steps that were planned are done, so nothing is left to forecast"
     found = law(rungs, set_name)
     if found is None:
-        marks = ((rungs["set"] == set_name) & (rungs["kind"] == "calibrated")).sum()
-        return f"too few marks to extrapolate ({marks} of {LEAST_POINTS})"
+        return f"too few marks to extrapolate ({len(of_set)} of {LEAST_POINTS})"
     least, largest = found.bounds(steps)
     if largest > found.beginning:
         return (
@@ -222,15 +224,19 @@ def _draw_training(axes: Axes, rungs: pd.DataFrame, set_name: str, last_step: in
 
 
 def after_training(rungs: pd.DataFrame, set_name: str) -> str:
-    """What training has brought back so far, in words that follow "and"; other sets of the last mark too."""
+    """What training has brought back so far, in words that follow "and": the last mark, on other sets too,
+    and the best one where that is another."""
     trained = rungs[(rungs["kind"] == "calibrated") & (rungs["set"] == set_name)]
     if trained.empty:
         return "has not been trained on here yet"
-    last = trained.loc[trained["steps"].idxmax()]
+    last, best = trained.sort_values("steps").iloc[-1], trained.sort_values("lost").iloc[0]
     said = [f"{last['cpu_seconds'] / 60:.0f} CPU minutes"]
     same = rungs[(rungs["run"] == last["run"]) & (rungs["set"] != set_name)]
     said += [f"{row.lost:.2f} dB on {row.set}" for row in same.itertuples()]
-    return f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({'; '.join(said)})"
+    text = f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({'; '.join(said)})"
+    if best["lost"] < last["lost"]:
+        text += f", least after {best['steps']:,}, {best['lost']:.2f} dB"
+    return text
 
 
 def against_control(rungs: pd.DataFrame, set_name: str) -> str:

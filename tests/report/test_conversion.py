@@ -78,6 +78,9 @@ def test_a_law_that_holds_is_found_without_doubt():
     assert (found.beginning, found.marks) == (pytest.approx(0.8), 3)
     assert found.lost(900) == pytest.approx(0.08)
     assert found.bounds(900) == (pytest.approx(0.08), pytest.approx(0.08))
+    assert forecast(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set5", 700) == (
+        "all 700 steps that were planned are done, so nothing is left to forecast"
+    )
     assert forecast(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set5", 900) == (
         "0.08 dB below the released network after 900 steps, between 0.08 and 0.08 at 95 % if the law holds "
         "(3 marks)"
@@ -188,6 +191,11 @@ def test_what_training_brought_back_is_said_of_the_last_mark_or_not_at_all():
     rungs = ladder(ROWS, RUNS.assign(cpu_seconds=[0, 60, 120, 130]), transfer_steps=10)
     assert after_training(rungs, "Set5") == "0.50 dB after 20 steps of calibration (2 CPU minutes)"
     assert after_training(rungs, "Set14") == "has not been trained on here yet"
+    turned = rungs.assign(lost=rungs["lost"].where(rungs["steps"] != 20, 0.75))
+    earlier = rungs[rungs["kind"] == "calibrated"].assign(steps=10, lost=0.5)
+    assert after_training(pd.concat([turned, earlier]), "Set5") == (
+        "0.75 dB after 20 steps of calibration (2 CPU minutes), least after 10, 0.50 dB"
+    )
     elsewhere = rungs[rungs["kind"] == "calibrated"].assign(set="BSD100", lost=0.75)
     assert after_training(pd.concat([rungs, elsewhere]), "Set5") == (
         "0.50 dB after 20 steps of calibration (2 CPU minutes; 0.75 dB on BSD100)"

@@ -8,5 +8,5 @@ from .conversion import taylorize as taylorize
 from .files import save_converted as save_converted
 from .folders import load_any as load_any
 from .operator import TaylorAttention as TaylorAttention
-from .regions import shifted_labels as shifted_labels
 from .sites import survey as survey
+from .windows import DATBlock as DATBlock

@@ -106,7 +106,7 @@ def compare_networks(
     models = {name: build_model(networks[name][0], **networks[name][1]) for name in names}
     image = torch.rand(batch, 3, size, size)
     before = torch.get_num_threads()
-    if threads != before:  # set to what it is, PyTorch's own attention would take a third longer backward
+    if threads != before:  # set to what it is already, PyTorch's own attention would take longer backward
         torch.set_num_threads(threads)
     try:
         builds = [lambda model=model: calls[mode](model, image) for model in models.values()]

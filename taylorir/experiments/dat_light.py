@@ -27,7 +27,7 @@ import typer
 from torch import Tensor, nn
 
 from taylorir.attention import softmax_fused
-from taylorir.convert import shifted_labels
+from taylorir.convert import DATBlock
 from taylorir.datasets import iterate_images
 from taylorir.evaluation import evaluate
 from taylorir.experiments.plan import SETS
@@ -70,17 +70,11 @@ def fused(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for module in network.modules():
         if type(module).__name__ == "Adaptive_Spatial_Attention":
-            module.patches_resolution = None  # the size that it has masks of
-            module.calculate_mask = functools.partial(_labels, module)
+            module.patches_resolution = None  # of no size it has masks: it asks for labels in their place
+            module.calculate_mask = functools.partial(DATBlock.calculate_mask, module)
         elif type(module).__name__ == "Spatial_Attention":
             module.forward = functools.partial(_without_scores, module)
     return network
-
-
-def _labels(block: nn.Module, H: int, W: int, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """Labels [nW, N] of a shifted image for both halves of the heads, in place of masks."""
-    window, shift = tuple(block.split_size), tuple(block.shift_size)
-    return shifted_labels(H, W, window, shift), shifted_labels(H, W, window[::-1], shift[::-1])
 
 
 def _without_scores(module: nn.Module, qkv: Tensor, H: int, W: int, mask: Tensor | None = None) -> Tensor:

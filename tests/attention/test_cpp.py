@@ -72,6 +72,20 @@ def test_one_call_without_derivative_gives_what_the_long_way_gives(dtype, axes, 
 
 
 @needs_kernels
+@pytest.mark.parametrize("tiles", ["0", "1"], ids=["registers", "tiles where there are"])
+@pytest.mark.parametrize("d", [5, 15, 30])
+@pytest.mark.parametrize("crossover", [DIRECT, EFFICIENT], ids=["direct", "efficient"])
+def test_what_a_thread_keeps_from_a_call_does_not_reach_the_next(crossover, d, tiles, monkeypatch):
+    monkeypatch.setenv("TAYLORIR_TILES", tiles)
+    x, dy = inputs(1, 2, 70, d, dtype=torch.float32)
+    expected = results(x, dy, crossover=crossover, backend="cpp")
+    longer = [torch.full((1, 2, 500, d), torch.nan).requires_grad_() for _ in x]
+    results(longer, torch.full((1, 2, 500, d), torch.nan), crossover=crossover, backend="cpp")
+    found = results(x, dy, crossover=crossover, backend="cpp")
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@needs_kernels
 @pytest.mark.parametrize("tokens", [600, 1500])
 def test_threads_share_a_window_and_repeat_themselves(tokens):
     """Fewer heads than threads: their tokens are cut into parts, and the parts' sums added in one order."""

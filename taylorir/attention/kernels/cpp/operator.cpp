@@ -29,7 +29,7 @@ struct Type {
 };
 
 // The efficient form for heads of d channels and c columns, as long as a thread works with it. The thread keeps its
-// memory for the next call: to ask for it anew takes a tenth of the time of a window.
+// memory for the next call: to ask for it anew takes time that a single window notices.
 template <typename Form>
 struct OfThread {
   typename Form::Setting setting;
@@ -206,19 +206,18 @@ Tensor backward(const Tensor& dy, const Tensor& q, const Tensor& k, const Tensor
                 bool efficient, const Tensor& y, const Tensor& inverse, const Tensor& states, const Tensor& dq,
                 const Tensor& dk, const Tensor& dv) {
   const Plan plan(q, k, query_labels, key_labels);
-  const Tensor outs[] = {dense(dq), dense(dk), dense(dv)}, from = dense(dy), dtau = at::zeros_like(tau);
-  by_dtype(tau, [&](auto t) {
-    using T = decltype(t);
-    const Call<T> call{plan,  dense(q), dense(k), dense(v), tau.contiguous(), static_cast<T>(scale), dense(y),
-                       inverse, states};
-    std::vector<T> dtaus(call.number);
-    efficient ? call.backward_efficient(from, outs[0], outs[1], outs[2], dtaus.data())
-              : call.backward_direct(from, outs[0], outs[1], outs[2], dtaus.data());
-    for (int64_t g = 0; g < call.number; ++g) dtau.data_ptr<T>()[plan.works[g].head] += dtaus[g];
+  const Tensor from = dense(dy), dtau = at::zeros_like(tau);
+  with_dense(dq, dk, dv, [&](const Tensor& dq, const Tensor& dk, const Tensor& dv) {
+    by_dtype(tau, [&](auto t) {
+      using T = decltype(t);
+      const Call<T> call{plan,  dense(q), dense(k), dense(v), tau.contiguous(), static_cast<T>(scale), dense(y),
+                         inverse, states};
+      std::vector<T> dtaus(call.number);
+      efficient ? call.backward_efficient(from, dq, dk, dv, dtaus.data())
+                : call.backward_direct(from, dq, dk, dv, dtaus.data());
+      for (int64_t g = 0; g < call.number; ++g) dtau.data_ptr<T>()[plan.works[g].head] += dtaus[g];
+    });
   });
-  const Tensor* gradients[] = {&dq, &dk, &dv};
-  for (int i = 0; i < 3; ++i)
-    if (!outs[i].is_same(*gradients[i])) gradients[i]->copy_(outs[i]);
   return dtau;
 }
 

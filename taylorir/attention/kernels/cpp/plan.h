@@ -112,6 +112,15 @@ std::pair<int64_t, int64_t> part_of(int64_t tokens, int64_t part, int64_t parts)
 
 inline Tensor dense(const Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }
 
+// Gradients as kernels write them, numbers of a token side by side, and back to where they were asked for.
+template <typename Use>
+inline void with_dense(const Tensor& dq, const Tensor& dk, const Tensor& dv, Use use) {
+  const Tensor wanted[] = {dq, dk, dv}, outs[] = {dense(dq), dense(dk), dense(dv)};
+  use(outs[0], outs[1], outs[2]);
+  for (int i = 0; i < 3; ++i)
+    if (!outs[i].is_same(wanted[i])) wanted[i].copy_(outs[i]);
+}
+
 // Calls use(T()) with the type of sums.
 template <typename Use>
 inline void by_dtype(const Tensor& tau, Use use) {

@@ -7,7 +7,7 @@
 
 #include <limits>
 
-#include "tokens.h"
+#include "pairs.h"
 
 namespace taylorir {
 
@@ -16,13 +16,13 @@ using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 template <typename T>
 using whole_vec = vec<Whole<T>>;
 
-// e^x for x that is not above 0, to two units in the last place; 0 where that is below the normal numbers.
+// e^x for x that is not above 0; 0 where that is below the normal numbers.
 template <typename T>
 inline vec<T> exponential(vec<T> x) {
   if constexpr (sizeof(T) == 8) {
     for (int i = 0; i < W<T>; ++i) x[i] = std::exp(x[i]);
     return x;
-  } else {  // 2^n e^r, the nearest whole n, and e^r by its Taylor series
+  } else {  // 2^n e^r, the nearest whole n; of the Taylor series of e^r stays out what float32 rounds off: r^8 / 8! < 2^-27
     constexpr float WHOLE = 12582912;  // 1.5 2^23: the last bits of a sum with it are those of the nearest whole number
     const vec<float> shifted = x * 1.44269504f + WHOLE, n = shifted - WHOLE;
     const vec<float> r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // log 2 in two parts, the first one of few bits
@@ -44,7 +44,7 @@ struct Added {
   const T* bias;    // [queries, keys], or turned [keys, queries], whose rows are padded to a register
   int64_t step;     // from a row of the bias to the next
   bool turned;
-  int64_t queries, keys;
+  int64_t queries;  // rows of a bias that is not turned
   const Whole<T>*query_labels, *key_labels;
 
   // scores [number, B] of keys from `key` on and queries from `first` on
@@ -82,20 +82,14 @@ struct Added {
 };
 
 template <typename T>
-struct Softmax {
-  static constexpr int64_t B = BLOCK<T>, CHUNK = 64;
-  int64_t d, c, D, C, most;  // most keys of a window, in blocks
-  Block<T, B> block;
-  Numbers<T> queries, key_rows, values, scores, weights, level;  // level: largest score, or log of the weights' sum
-  Numbers<T> query_tokens, key_tokens, value_rows, dqueries, dkeys, dvalues;
+struct Softmax : Pairs<T, 64> {
+  using Base = Pairs<T, 64>;
+  using Base::B, Base::d, Base::c, Base::D, Base::C, Base::most, Base::queries, Base::key_rows, Base::values, Base::scores;
+  using Base::weights, Base::dqueries, Base::dkeys, Base::dvalues;
+  using Base::block;
+  Numbers<T> level;  // of each query: its largest score, or the logarithm of its weights' sum
 
-  Softmax(int64_t d, int64_t c, int64_t num_keys, bool backward)
-      : d(d), c(c), D(padded<T>(d)), C(padded<T>(c)), most((num_keys + B - 1) / B * B), block(d, c), queries(D * B),
-        key_rows(D * most), values(C * most), scores(CHUNK * B), level(B) {
-    if (!backward) return;
-    weights.resize(CHUNK * B), query_tokens.resize(B * D), key_tokens.resize(D * most), value_rows.resize(C * most);
-    dqueries.resize(D * B), dkeys.resize(D * most), dvalues.resize(C * most);
-  }
+  Softmax(int64_t d, int64_t c, int64_t num_keys, bool backward) : Base(d, c, num_keys, backward), level(B) {}
 
   // Queries begin .. end - 1. y, and into `logs` the logarithms of sums of weights before they are normalised.
   void forward(const Tokens& q, const Tokens& k, const Tokens& v, T scale, const Added<T>& added, int64_t begin,
@@ -105,9 +99,8 @@ struct Softmax {
       load_queries(q, scale, first, count, columns);
       std::fill(block.column_rows.begin(), block.column_rows.end(), T(0));
       std::fill(level.begin(), level.end(), std::numeric_limits<T>::lowest());
-      for (int64_t key = 0; key < k.count; key += CHUNK) {
-        const int64_t number = std::min(k.count - key, CHUNK);
-        product<false, 1>(number, columns, d, &key_rows[key], most, queries.data(), B, scores.data(), B);
+      this->by_chunk(k.count, [&](int64_t key, int64_t number) {
+        this->score(key, number, columns);
         added.template add<B>(scores.data(), key, number, first, columns);
         for (int64_t x = 0; x < columns; x += W<T>) {
           vec<T> largest = at(&level[x]);
@@ -123,8 +116,8 @@ struct Softmax {
           for (int64_t m = 0; m < number; ++m)
             at(&scores[m * B + x]) = exponential<T>(at(&scores[m * B + x]) - largest);
         }
-        product<true, 1>(c, columns, number, &values[key * C], C, scores.data(), B, block.column_rows.data(), B);
-      }
+        this->weigh_values(key, number, columns);
+      });
       block.store_output(y, logs, 1, first, count);
       for (int64_t t = 0; t < count; ++t) *logs.at<T>(first + t) = level[t] - std::log(*logs.at<T>(first + t));
     });
@@ -134,24 +127,17 @@ struct Softmax {
   void backward(const Tokens& q, const Tokens& k, const Tokens& v, T scale, const Added<T>& added, const Tokens& dy,
                 const Tokens& y, const Tokens& logs, const Tokens& dq, const Tokens& dk, const Tokens& dv, T* dbias) {
     load_keys(k, v);
-    const int64_t keys = (k.count + B - 1) / B * B;
-    transpose(key_rows.data(), most, D, keys, key_tokens.data(), D);
-    transpose(values.data(), C, keys, C, value_rows.data(), most);
-    std::fill_n(dkeys.begin(), keys * D, T(0));
-    std::fill_n(dvalues.begin(), keys * C, T(0));
+    this->begin_backward(k.count);
     T one = 1;
     const Tokens ones{reinterpret_cast<char*>(&one), logs.kind, 0, 1, logs.count, nullptr};
     by_block<T, B>(0, q.count, [&](int64_t first, int64_t count, int64_t columns) {
       load_queries(q, scale, first, count, columns);
-      transpose(queries.data(), B, D, B, query_tokens.data(), D);
       block.load_gradient(dy, y, ones, 1, first, count);
-      block.columns_to_tokens(c);
-      std::fill(dqueries.begin(), dqueries.end(), T(0));
+      this->begin_block();
       for (int64_t t = 0; t < columns; ++t) level[t] = t < count ? *logs.at<T>(first + t) : T(0);
-      for (int64_t key = 0; key < k.count; key += CHUNK) {
-        const int64_t number = std::min(k.count - key, CHUNK);
-        product<false, 1>(number, columns, d, &key_rows[key], most, queries.data(), B, scores.data(), B);
-        product<false, 1>(number, columns, c, &value_rows[key], most, block.column_rows.data(), B, weights.data(), B);
+      this->by_chunk(k.count, [&](int64_t key, int64_t number) {
+        this->score(key, number, columns);
+        this->weight_gradients(key, number, columns);
         added.template add<B>(scores.data(), key, number, first, columns);
         for (int64_t m = 0; m < number; ++m)
           for (int64_t x = 0; x < columns; x += W<T>) {  // each becomes what the other was: gradients, weights
@@ -161,10 +147,8 @@ struct Softmax {
             weight = share;
             if (dbias) at(dbias + (key + m) * padded<T>(q.count) + first + x) += score;
           }
-        product<true, 1>(d, columns, number, &key_tokens[key * D], D, scores.data(), B, dqueries.data(), B);
-        product<true, B>(number, D, count, scores.data(), 1, query_tokens.data(), D, &dkeys[key * D], D);
-        product<true, B>(number, C, count, weights.data(), 1, block.column_tokens.data(), C, &dvalues[key * C], C);
-      }
+        this->pull_back(key, number, count, columns);
+      });
       for (int64_t i = 0; i < d * B; ++i) dqueries[i] *= scale;
       store_rows(dqueries.data(), B, dq, first, count);
     });

@@ -72,7 +72,7 @@ struct SoftmaxCall {
   }
 
   Added<T> added(const Work& work) const {
-    Added<T> out{nullptr, step, true, q.size(2), keys, nullptr, nullptr};
+    Added<T> out{nullptr, step, true, q.size(2), nullptr, nullptr};
     if (turned.defined()) {
       out.bias = turned.data_ptr<T>() + work.head * keys * step;
     } else if (own_bias.defined()) {
@@ -101,7 +101,8 @@ struct SoftmaxCall {
 
   // A head's windows are shared out among so many threads that all have work; their parts of the bias' gradient are
   // added in one order, so that results repeat.
-  void backward(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv, Tensor* dbias) const {
+  void backward(const Tensor& dy, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                const std::optional<Tensor>& dbias) const {
     const int64_t threads = at::get_num_threads();
     const int64_t shares = dbias ? std::min(windows, (threads + heads - 1) / heads) : windows;
     const Tensor sums = dbias ? at::zeros({shares, heads, keys, step}, logs.options()) : Tensor();
@@ -144,15 +145,12 @@ void softmax_backward(const Tensor& dy, const Tensor& q, const Tensor& k, const 
                       const std::optional<Tensor>& bias, const std::optional<Tensor>& query_labels,
                       const std::optional<Tensor>& key_labels, double scale, const Tensor& y, const Tensor& logs,
                       const Tensor& dq, const Tensor& dk, const Tensor& dv, const std::optional<Tensor>& dbias) {
-  const Tensor outs[] = {dense(dq), dense(dk), dense(dv)}, from = dense(dy);
-  Tensor of_bias = dbias.value_or(Tensor());
-  by_dtype(logs, [&](auto t) {
-    SoftmaxCall<decltype(t)>(q, k, v, bias, query_labels, key_labels, scale, dense(y), logs)
-        .backward(from, outs[0], outs[1], outs[2], dbias ? &of_bias : nullptr);
+  with_dense(dq, dk, dv, [&](const Tensor& dq, const Tensor& dk, const Tensor& dv) {
+    by_dtype(logs, [&](auto t) {
+      SoftmaxCall<decltype(t)>(q, k, v, bias, query_labels, key_labels, scale, dense(y), logs)
+          .backward(dense(dy), dq, dk, dv, dbias);
+    });
   });
-  const Tensor* gradients[] = {&dq, &dk, &dv};
-  for (int i = 0; i < 3; ++i)
-    if (!outs[i].is_same(*gradients[i])) gradients[i]->copy_(outs[i]);
 }
 
 }  // namespace

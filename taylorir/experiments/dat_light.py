@@ -23,6 +23,7 @@ from typing import Annotated
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
@@ -63,22 +64,22 @@ def load_dat_light(upscale: int) -> nn.Module:
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy in which softmax over rectangles forms no scores: the same numbers up to rounding, sooner.
+    """A copy that computes the same numbers up to rounding, sooner.
 
-    Modules of other classes than DAT's own stay as they are, converted ones among them.
+    Softmax over rectangles forms no scores, attention over channels takes its norms from one product, and
+    images stay [B, H, W, C], so that nothing is copied to turn them. Converted layers stay as they are within
+    their blocks.
     """
     network = copy.deepcopy(network)
     for module in network.modules():
-        if type(module).__name__ == "Adaptive_Spatial_Attention":
-            module.patches_resolution = None  # of no size it has masks: it asks for labels in their place
-            module.calculate_mask = functools.partial(DATBlock.calculate_mask, module)
-        elif type(module).__name__ == "Spatial_Attention":
-            module.forward = functools.partial(_without_scores, module)
+        for kind in type(module).__mro__:
+            if kind.__name__ in _FORWARDS and (kind.__name__ != "Spatial_Attention" or kind is type(module)):
+                module.forward = functools.partial(_FORWARDS[kind.__name__], module)
     return network
 
 
-def _without_scores(module: nn.Module, qkv: Tensor, H: int, W: int, mask: Tensor | None = None) -> Tensor:
-    """DAT's ``Spatial_Attention``: [3, B, H W, C] to [B, H, W, C], with labels for a mask."""
+def _softmax_windows(module: nn.Module, qkv: Tensor, H: int, W: int, mask: Tensor | None = None) -> Tensor:
+    """``Spatial_Attention``: [3, B, H W, C] to [B, H, W, C], with labels for a mask."""
     window, heads = (module.H_sp, module.W_sp), (module.num_heads, -1)
     q, k, v = (
         partition(x.unflatten(1, (H, W)), *window).unflatten(-1, heads).transpose(-2, -3) for x in qkv
@@ -86,6 +87,71 @@ def _without_scores(module: nn.Module, qkv: Tensor, H: int, W: int, mask: Tensor
     bias = module.pos(module.rpe_biases)[module.relative_position_index].permute(2, 0, 1)
     y = softmax_fused(q, k, v, bias=bias, regions=mask)
     return merge(y.transpose(-2, -3).flatten(-2), H, W, *window)
+
+
+def _over_rectangles(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
+    """``Adaptive_Spatial_Attention``: [B, H W, C], each half of the channels over rectangles of its own."""
+    qkv = module.qkv(x).unflatten(1, (H, W))
+    side, block = max(module.split_size), module.b_idx
+    padded = F.pad(qkv, (0, 0, 0, -W % side, 0, -H % side))
+    size, halves = padded.shape[1:3], padded.unflatten(-1, (3, 2, -1))
+    shifted = block % 4 == 0 if module.rg_idx % 2 else block % 4 == 2
+    masks = DATBlock.calculate_mask(module, *size) if shifted else (None, None)
+    shifts = module.shift_size, module.shift_size[::-1]
+    parts = []
+    for attention, half, mask, (down, right) in zip(
+        module.attns, halves.unbind(-2), masks, shifts, strict=True
+    ):
+        if shifted:
+            half = half.roll((-down, -right), (1, 2))
+        y = attention(half.movedim(3, 0).flatten(2, 3), *size, mask=mask)
+        parts.append((y.roll((down, right), (1, 2)) if shifted else y)[:, :H, :W])
+    attended = torch.cat(parts, dim=-1)
+    image = _convolved(module.dwconv, qkv[..., -x.shape[-1] :])
+    attended, image = (
+        attended * torch.sigmoid(_convolved(module.channel_interaction, image)),
+        image * torch.sigmoid(_convolved(module.spatial_interaction, attended)),
+    )
+    return module.proj((attended + image).flatten(1, 2))
+
+
+def _over_channels(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
+    """``Adaptive_Channel_Attention``: [B, H W, C], each channel of a head over those of the head."""
+    qkv, heads, width = module.qkv(x), module.num_heads, x.shape[-1]
+    both, v = qkv[..., : 2 * width], qkv[..., 2 * width :]
+    products = both.transpose(1, 2) @ both  # [B, 2 C, 2 C]
+    norms = products.diagonal(dim1=1, dim2=2).sqrt().clamp(min=1e-12)
+    scores = products[:, :width, width:] / (norms[:, :width, None] * norms[:, None, width:])
+    scores = scores.unflatten(2, (heads, -1)).unflatten(1, (heads, -1)).diagonal(dim1=1, dim2=3)
+    weights = (scores.permute(0, 3, 1, 2) * module.temperature).softmax(-1)  # [B, heads, d, d]
+    spread = torch.stack([torch.block_diag(*image) for image in weights])
+    attended = (v @ spread.transpose(1, 2)).unflatten(1, (H, W))
+    image = _convolved(module.dwconv, v.unflatten(1, (H, W)))
+    attended, image = (
+        attended * torch.sigmoid(_convolved(module.spatial_interaction, image)),
+        image * torch.sigmoid(_convolved(module.channel_interaction, attended)),
+    )
+    return module.proj((attended + image).flatten(1, 2))
+
+
+def _gate(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
+    """``SpatialGate``: [B, H W, 2 C] to [B, H W, C]."""
+    kept, gate = x.chunk(2, dim=-1)
+    return kept * _convolved(module.conv, module.norm(gate).unflatten(1, (H, W))).flatten(1, 2)
+
+
+def _convolved(layers: nn.Module, image: Tensor) -> Tensor:
+    """[B, H, W, C] through layers that take [B, C, H, W], which the memory need not follow."""
+    return layers(image.movedim(-1, 1)).movedim(1, -1)
+
+
+_FORWARDS = {
+    "Spatial_Attention": _softmax_windows,
+    "Adaptive_Spatial_Attention": _over_rectangles,
+    "Adaptive_Channel_Attention": _over_channels,
+    "SpatialGate": _gate,
+}
+"""DAT's modules by their class -> what does the same for them."""
 
 
 def measured_sets(run: str, places: Places) -> set[str]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from taylorir.convert import taylorize
 from taylorir.evaluation.scores import evaluate
 from taylorir.experiments import dat_light
 from taylorir.experiments.dat_light import ROWS, fused, load_dat_light, measure
@@ -64,19 +65,23 @@ def test_a_set_that_was_stopped_goes_on_with_its_next_image_and_is_no_row_before
     assert list(pd.read_csv(places.results / ROWS)["image"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("converted", [False, True])
 @pytest.mark.parametrize("size", [(16, 16), (9, 33), (8, 8), (16, 24)])
-def test_fused_softmax_gives_the_same_numbers(size, monkeypatch):
+def test_fused_gives_the_same_numbers(size, converted, monkeypatch):
     """Of shifted windows too, of a single row or column of windows too, and of the size that has masks."""
-    family = FAMILIES["DAT"]
-    model, image = family.network(), torch.rand(2, 3, *size, dtype=torch.float64)
+    model, image = FAMILIES["DAT"].network(), torch.rand(2, 3, *size, dtype=torch.float64)
+    model = taylorize(model) if converted else model
     quick = fused(model)
-    softmax = model.layers[0].blocks[0].attn.attns[0]
-    monkeypatch.setattr(type(softmax), "forward", None)
-    found = quick(image)
-    gradients = torch.autograd.grad(found.square().sum(), quick.parameters())
-    monkeypatch.undo()
     expected = model(image)
+    replaced = set(dat_light._FORWARDS) - ({"Spatial_Attention"} if converted else set())
+    classes = {kind for module in model.modules() for kind in type(module).__mro__}
+    own = [kind for kind in classes if kind.__name__ in replaced]
+    assert {kind.__name__ for kind in own} == replaced
+    for kind in own:
+        monkeypatch.setattr(kind, "forward", None)
+    found = quick(image)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    gradients = torch.autograd.grad(found.square().sum(), quick.parameters())
     expected = torch.autograd.grad(expected.square().sum(), model.parameters())
     torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-9)
 

@@ -244,7 +244,7 @@ class _Run:
             raise ValueError("steps[0] must be 0: no attention of the network differs from the teacher's")
         self.teacher = copy.deepcopy(teacher).to(device).eval().requires_grad_(False)
         self.model = copy.deepcopy(converted).to(device).eval()
-        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.averaged = copy.deepcopy(self.model)
         self._begin_stage()
         self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
         self.saved_step: int | None = None

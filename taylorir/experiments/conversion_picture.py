@@ -16,7 +16,7 @@ from torch import nn
 from taylorir.datasets import make_pair, sample_split
 from taylorir.evaluation import super_resolve
 from taylorir.experiments.gallery import Panel, crop_panels, rank_crops
-from taylorir.experiments.ladder import RUNGS, UPSCALE, Ladder
+from taylorir.experiments.ladder import RUNGS, UPSCALE, Ladder, folders
 from taylorir.experiments.run import Places
 from taylorir.networks import checkpoint_files, fit_weights, latest_checkpoint
 from taylorir.report import gallery, save_figure, use_style
@@ -29,12 +29,13 @@ def networks(ladder: Ladder) -> dict[str, nn.Module]:
     """By title: the released network, swapped, at its best, and calibrated where there is a checkpoint."""
     shown = {"released": ladder.teacher, "swapped": ladder.convert(RUNGS["swapped"])}
     best = ladder.convert(RUNGS["centred_best"])
-    folder = ladder.places.runs / "calibrated"
-    if not checkpoint_files(folder):
+    begun = [folder for folder in folders(ladder.places, "calibrated") if checkpoint_files(folder)]
+    if not begun:
         return shown | {"best temperature": best}
-    checkpoint = latest_checkpoint(folder)
-    fit_weights(best, checkpoint.part("ema."), checkpoint.path)
-    return shown | {f"calibrated, {checkpoint.record['step']:,} steps": best}
+    checkpoints = [latest_checkpoint(folder) for folder in begun]
+    fit_weights(best, checkpoints[-1].part("ema."), checkpoints[-1].path)
+    steps = sum(checkpoint.record["step"] for checkpoint in checkpoints)
+    return shown | {f"calibrated, {steps:,} steps": best}
 
 
 def panels(shown: dict[str, nn.Module], photographs: dict[str, np.ndarray]) -> dict[str, Panel]:

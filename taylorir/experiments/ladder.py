@@ -8,8 +8,8 @@ any moment. Rows are written as they come:
 * ``dat_light_runs.csv``: a row a run: what it was, what it cost;
 * ``dat_light_curves.csv``: the learning curves of the converted network and of the control.
 
-The converted network and the control see the same crops, step by step, and are trained in turns, so that the
-ladder is fair wherever it is stopped.
+The converted network and the control see the same crops, step by step, in as many rounds, and are trained in
+turns, so that the ladder is fair wherever it is stopped.
 """
 
 from __future__ import annotations
@@ -41,11 +41,20 @@ TEMPERATURES = {2: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), 4: (4.0, 6.0, 8.0, 12.0)
 CALIBRATION = Calibration(
     steps=(100, 7100, 1800), crop_size=64, log_every=50, eval_every=100, checkpoint_every=50
 )
-"""About three hours of one CPU core."""
-CONTROL = dataclasses.replace(CALIBRATION, steps=(0, 0, CALIBRATION.num_steps))
-"""The released network simply trained on: the same crops, rates and steps."""
-MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps)
-"""Steps at which both networks are measured."""
+"""Attention transfer, distillation, and the true picture at last, which takes the network away again from
+what it had learnt; so there is a second round."""
+AGAIN = dataclasses.replace(CALIBRATION, steps=(0, 7000, 0), seed=1)
+"""Of distillation alone, from the averaged weights of the first, on other crops. Together about three hours
+of one CPU core."""
+LADDER_ROUNDS = {
+    "calibrated": (CALIBRATION, AGAIN),
+    "control": tuple(dataclasses.replace(r, steps=(0, 0, r.num_steps)) for r in (CALIBRATION, AGAIN)),
+}
+"""Kind of training -> its rounds. The control is the released network simply trained on: the same crops,
+rates and steps."""
+NUM_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"])
+MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, NUM_STEPS)
+"""Steps, of both rounds together, at which both networks are measured."""
 
 
 @dataclass(frozen=True)
@@ -163,28 +172,32 @@ class Ladder:
         if set(sets_at(mark)) <= measured_sets(run, self.places):
             return
         conversion = RUNGS["centred_best"] if kind == "calibrated" else Conversion(layers="none")
-        settings = CALIBRATION if kind == "calibrated" else CONTROL
-        folder = self.places.runs / kind
-        result = calibrate(
-            fused(self.convert(conversion)),
-            fused(self.teacher),
-            self._pool,
-            settings,
-            upscale=UPSCALE,
-            out=folder,
-            resume=True,
-            stop_at=mark,
-            device="cpu",
-            progress=self.progress,
-        )
-        curve = read_curve(folder)[["step", "loss", "psnr_y", "cpu_seconds"]].round(6)
-        curve = curve.assign(run=kind, **provenance(seed=settings.seed))
-        replace_rows(self.places, "dat_light_curves.csv", curve, run=kind)
-        if result.step != mark:  # it was beyond the mark already
+        model, done, seconds, curves = fused(self.convert(conversion)), 0, 0.0, []
+        for folder, settings in zip(folders(self.places, kind), LADDER_ROUNDS[kind], strict=True):
+            result = calibrate(
+                model,
+                fused(self.teacher),
+                self._pool,
+                settings,
+                upscale=UPSCALE,
+                out=folder,
+                resume=True,
+                stop_at=mark - done,
+                device="cpu",
+                progress=self.progress,
+            )
+            curve = read_curve(folder)[["step", "loss", "psnr_y", "cpu_seconds"]].round(6)
+            offset = curve.assign(step=curve["step"] + done, cpu_seconds=curve["cpu_seconds"] + seconds)
+            curves.append(offset.assign(run=kind, **provenance(seed=settings.seed)))
+            model, done, seconds = result.model, done + result.step, seconds + result.cpu_seconds
+            if done >= mark:
+                break
+        replace_rows(self.places, "dat_light_curves.csv", pd.concat(curves), run=kind)
+        if done != mark:  # it was beyond the mark already
             return
-        about = dataclasses.asdict(conversion) | {"steps": mark, "cpu_seconds": round(result.cpu_seconds, 3)}
+        about = dataclasses.asdict(conversion) | {"steps": mark, "cpu_seconds": round(seconds, 3)}
         self._note(run, about)
-        measure(result.model, run, UPSCALE, sets_at(mark), self.places, progress=self.progress)
+        measure(model, run, UPSCALE, sets_at(mark), self.places, progress=self.progress)
 
     def _note(self, run: str, about: dict) -> None:
         row = {"run": run, "steps": 0, "cpu_seconds": 0.0} | about | provenance(seed=CALIBRATION.seed)
@@ -202,15 +215,23 @@ def choices(ladder: Ladder) -> Iterator[Conversion]:
 
 
 def sets_at(mark: int) -> tuple[str, ...]:
-    """Where the networks of a mark are measured: the larger sets cost as much as hundreds of steps."""
+    """Where the networks of a mark are measured: the larger sets cost as much as thousands of steps."""
     return ALL_SETS if mark == MARKS[-1] else ALL_SETS[: 1 + (mark >= 800) + (mark >= 6400)]
 
 
-KINDS = ("calibrated", "control")
+def folders(places: Places, kind: str) -> list[Path]:
+    """Where the checkpoints of each round of a training lie."""
+    return [
+        places.runs / kind / ("" if i == 0 else f"round_{i + 1}") for i in range(len(LADDER_ROUNDS[kind]))
+    ]
 
 
 def climb(
-    places: Places, *, until: int = MARKS[-1], kinds: Sequence[str] = KINDS, progress: bool = True
+    places: Places,
+    *,
+    until: int = MARKS[-1],
+    kinds: Sequence[str] = tuple(LADDER_ROUNDS),
+    progress: bool = True,
 ) -> None:
     """Do what is not done of the ladder, up to a mark; of the trainings, those of ``kinds``.
 
@@ -249,7 +270,7 @@ def _main(
     if threads is not None:
         torch.set_num_threads(threads)
     places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
-    climb(places, until=until, kinds=(only,) if only else KINDS, progress=not quiet)
+    climb(places, until=until, kinds=(only,) if only else tuple(LADDER_ROUNDS), progress=not quiet)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,35 @@ import pandas as pd
 import pytest
 import torch
 
-from taylorir.convert.calibration import Calibration, converted_layers
+from taylorir.convert.calibration import Calibration, calibrate, converted_layers
 from taylorir.convert.conversion import taylorize
 from taylorir.experiments import ladder as module
 from taylorir.experiments.conversion_picture import networks, panels
-from taylorir.experiments.ladder import CALIBRATION, CONTROL, MARKS, Conversion, Ladder, climb, sets_at
+from taylorir.experiments.ladder import (
+    LADDER_ROUNDS,
+    MARKS,
+    NUM_STEPS,
+    Conversion,
+    Ladder,
+    climb,
+    folders,
+    sets_at,
+)
 from taylorir.experiments.run import Places
 from taylorir.images.io import write_image
-from taylorir.networks.checkpoint import latest_checkpoint
+from taylorir.networks.checkpoint import fit_weights, latest_checkpoint
 from taylorir.networks.variants import build_model
 from taylorir.rows.measured import PROVENANCE_COLUMNS
 from tests.pictures import noise
 
 TINY = Calibration(steps=(1, 1, 1), crop_size=8, log_every=1, eval_every=1, checkpoint_every=1)
+TINY_ROUNDS = {
+    "calibrated": (TINY, dataclasses.replace(TINY, steps=(0, 2, 0), seed=1)),
+    "control": (
+        dataclasses.replace(TINY, steps=(0, 0, 3)),
+        dataclasses.replace(TINY, steps=(0, 0, 2), seed=1),
+    ),
+}
 
 
 @pytest.fixture
@@ -39,8 +55,8 @@ def places(tmp_path, monkeypatch):
     teacher = build_model("swinir_tiny_x2", embed_dim=4, num_heads=2, depths=(2,)).eval()
     monkeypatch.setattr(module, "load_dat_light", lambda upscale: teacher)
     monkeypatch.setattr(module, "CALIBRATION", TINY)
-    monkeypatch.setattr(module, "CONTROL", dataclasses.replace(TINY, steps=(0, 0, 3)))
-    monkeypatch.setattr(module, "MARKS", (1, 2, 3))
+    monkeypatch.setattr(module, "LADDER_ROUNDS", TINY_ROUNDS)
+    monkeypatch.setattr(module, "MARKS", (1, 2, 3, 5))
     monkeypatch.setattr(module, "ALL_SETS", ("Set5",))
     monkeypatch.setattr(module, "TEMPERATURES", {2: (1.0, 2.0)})
     monkeypatch.setattr(module, "HIGHER_ORDERS", {})
@@ -64,6 +80,7 @@ def test_the_ladder_goes_on_where_it_stopped_and_measures_nothing_twice(places, 
     rows = pd.read_csv(places.results / "dat_light.csv")
     assert list(dict.fromkeys(rows["run"])) == [
         *first, "calibrated_2", "control_2", "calibrated_3", "control_3", "partial_1", "window_16x16",
+        "calibrated_5", "control_5",
     ]  # fmt: skip
     assert (rows.groupby("run").size() == 2).all()  # both images of Set5, once each
     before = {path: path.read_bytes() for path in places.results.iterdir()}
@@ -117,10 +134,33 @@ def test_windows_are_enlarged_after_the_conversion(places):
     assert (ladder.teacher.config.window_size, model.config.window_size) == (8, 16)
 
 
+def test_the_second_round_goes_on_from_the_first_and_is_resumed_within(places):
+    ladder = Ladder(places, progress=False)
+    for mark in (3, 4):
+        ladder.train("calibrated", mark)
+    first, second = (latest_checkpoint(folder) for folder in folders(places, "calibrated"))
+    assert (first.record["step"], second.record["step"]) == (3, 1)
+    ladder.train("calibrated", 5)
+    curve = pd.read_csv(places.results / "dat_light_curves.csv")
+    assert list(curve["step"]) == [1, 2, 3, 4, 5]
+    assert curve["cpu_seconds"].is_monotonic_increasing
+    assert list(curve["seed"]) == [0, 0, 0, 1, 1]
+    runs = pd.read_csv(places.results / "dat_light_runs.csv").set_index("run")
+    assert list(runs["steps"]) == [3, 4, 5]
+    start, second = ladder.convert(Conversion()), TINY_ROUNDS["calibrated"][1]
+    fit_weights(start, first.part("ema."), first.path)
+    expected = calibrate(start, ladder.teacher, ladder._pool, second, upscale=2, device="cpu", progress=False)
+    last = latest_checkpoint(folders(places, "calibrated")[1]).part("ema.")
+    for name, parameter in expected.model.named_parameters():
+        assert torch.equal(parameter, last[name]), name
+
+
 def test_converted_network_and_control_differ_in_what_they_learn_from_alone():
-    assert CONTROL == dataclasses.replace(CALIBRATION, steps=CONTROL.steps)
-    assert CONTROL.steps == (0, 0, sum(CALIBRATION.steps))
-    assert (MARKS[0], MARKS[-1]) == (CALIBRATION.steps[0], sum(CALIBRATION.steps))
+    for ours, control in zip(LADDER_ROUNDS["calibrated"], LADDER_ROUNDS["control"], strict=True):
+        assert control == dataclasses.replace(ours, steps=(0, 0, ours.num_steps))
+    first, second = LADDER_ROUNDS["calibrated"]
+    assert (MARKS[0], MARKS[-1]) == (first.steps[0], NUM_STEPS)
+    assert first.num_steps in MARKS and NUM_STEPS == first.num_steps + second.num_steps
     assert sorted(MARKS) == list(MARKS)
     assert sets_at(MARKS[0]) == ("Set5",) and sets_at(6400) == ("Set5", "Set14", "BSD100")
     assert sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100", "Urban100", "Manga109")
@@ -135,6 +175,8 @@ def test_the_picture_shows_the_calibrated_network_once_there_is_one(places):
     last = latest_checkpoint(places.runs / "calibrated").part("ema.")
     for name, parameter in shown["calibrated, 2 steps"].named_parameters():
         assert torch.equal(parameter, last[name]), name
+    ladder.train("calibrated", 4)
+    assert list(networks(ladder))[-1] == "calibrated, 4 steps"
     found = panels(shown, {"x": noise(160, 160, 3)})
     assert list(found) == [*shown, "HR"]
     assert found["HR"].psnr_y is None and found["HR"].picture.shape == (64, 64, 3)

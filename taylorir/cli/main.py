@@ -28,6 +28,7 @@ from taylorir.cli.options import (
 )
 from taylorir.cli.output import AsJson, Out, check_out, print_json, write_csv
 from taylorir.rows import is_out_of_memory
+from taylorir.training import keep_freed_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,11 +57,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options before the command's name."""
+    if context.invoked_subcommand != "benchmark":  # which measures how the library runs by itself
+        keep_freed_memory()
 
 
 def main(arguments: list[str] | None = None) -> None:

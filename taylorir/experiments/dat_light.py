@@ -35,6 +35,7 @@ from taylorir.experiments.plan import SETS
 from taylorir.experiments.run import Places, replace_rows
 from taylorir.networks import merge, partition
 from taylorir.rows import PROVENANCE_COLUMNS
+from taylorir.training import keep_freed_memory
 
 SCALES = (2, 3, 4)  # that weights were released for
 ALL_SETS = (*SETS, "Urban100", "Manga109")
@@ -221,6 +222,7 @@ def originals(
     """Measure the released networks as they are; what is measured already stays."""
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
     for scale in upscale or SCALES:
         measure(load_dat_light(scale), f"dat_light_x{scale}", scale, dataset or ALL_SETS, places)

@@ -30,7 +30,7 @@ from taylorir.convert import Calibration, TaylorAttention, calibrate, converted_
 from taylorir.experiments.dat_light import ALL_SETS, fused, load_dat_light, measure, measured_sets
 from taylorir.experiments.run import Places, replace_rows
 from taylorir.rows import provenance
-from taylorir.training import HeldOut, PatchPool, load_training_images, read_curve
+from taylorir.training import HeldOut, PatchPool, keep_freed_memory, load_training_images, read_curve
 
 UPSCALE = 2
 TRAINING_SETS = ("BSDS400", "T91")
@@ -269,6 +269,7 @@ def _main(
     """Go up the ladder of DAT-light x2; what is measured already stays."""
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     places = Places(runs=runs / "dat_light", results=results, data_root=data_root)
     climb(places, until=until, kinds=(only,) if only else tuple(LADDER_ROUNDS), progress=not quiet)
 

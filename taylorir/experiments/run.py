@@ -38,6 +38,7 @@ from taylorir.training import (
     TrainConfig,
     TrainResult,
     join_processes,
+    keep_freed_memory,
     load_training_images,
     read_curve,
     train,
@@ -328,6 +329,7 @@ def run_command(
     """Do what is not done, main rows first. May be started in several processes; interrupt it at any time."""
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     places = Places(data_root=data_root)
     with join_processes("auto") as processes:
         pending = run_tier(

@@ -1,3 +1,4 @@
+from .allocator import keep_freed_memory as keep_freed_memory
 from .config import TrainConfig as TrainConfig
 from .crops import HeldOut as HeldOut, PatchPool as PatchPool, load_training_images as load_training_images
 from .curve import Curve as Curve, read_curve as read_curve

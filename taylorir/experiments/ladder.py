@@ -43,7 +43,7 @@ CALIBRATION = Calibration(
 )
 """Attention transfer, distillation, and the true picture at last, which takes the network away again from
 what it had learnt; so there is a second round."""
-AGAIN = dataclasses.replace(CALIBRATION, steps=(0, 7000, 0), seed=1)
+AGAIN = dataclasses.replace(CALIBRATION, steps=(0, 7000, 0), eval_every=500, seed=1)
 """Of distillation alone, from the averaged weights of the first, on other crops. Together about three hours
 of one CPU core."""
 LADDER_ROUNDS = {

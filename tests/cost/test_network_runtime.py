@@ -5,11 +5,12 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 
 from taylorir.cost import network_runtime
-from taylorir.cost.network_runtime import BATCH, COMPARED, NETWORKS, compare_networks, with_rows
+from taylorir.cost.network_runtime import BATCH, COMPARED, LEFT_OUT, NETWORKS, compare_networks, with_rows
 from taylorir.cost.timing import machine_load
-from taylorir.networks import build_model
+from taylorir.networks import WindowAttention, build_model
 
 SMALL = {
     "one": ("swinir_tiny_x2", {"depths": (1,)}),
@@ -39,7 +40,25 @@ def test_what_is_compared_exists_and_begins_with_window_8():
     for names in COMPARED.values():
         first = build_model(NETWORKS[names[0]][0], **NETWORKS[names[0]][1]).config
         assert (first.attention, first.window_size, first.softmax_backend) == ("softmax", 8, "fused")
-        assert len(set(names)) == len(names) and set(names) <= set(NETWORKS)
+        assert len(set(names)) == len(names)
+        assert {name.removesuffix(LEFT_OUT) for name in names} <= set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", ["one", "two", "three"])
+def test_with_its_attention_left_out_a_network_gives_v_in_its_place(name, monkeypatch):
+    """So queries and keys play no part, and none of its functions is called."""
+    model, whole = (network_runtime._build(name + ending, SMALL).eval() for ending in (LEFT_OUT, ""))
+    whole.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 20, 20)
+    with torch.inference_mode():
+        expected = model(images)
+        assert not torch.equal(whole(images), expected)
+        monkeypatch.setattr("taylorir.networks.window_attention.softmax_fused", None)
+        monkeypatch.setattr("taylorir.networks.taylorswinir._FORMS", {})
+        for module in model.modules():
+            if isinstance(module, WindowAttention):
+                module.qkv.weight[: -model.config.embed_dim].normal_()
+        assert torch.equal(model(images), expected)
 
 
 def test_new_rows_take_the_place_of_those_of_their_mode_and_size():

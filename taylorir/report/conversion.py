@@ -234,7 +234,7 @@ def after_training(rungs: pd.DataFrame, set_name: str) -> str:
     same = rungs[(rungs["run"] == last["run"]) & (rungs["set"] != set_name)]
     said += [f"{row.lost:.2f} dB on {row.set}" for row in same.itertuples()]
     text = f"{last['lost']:.2f} dB after {last['steps']:,} steps of calibration ({'; '.join(said)})"
-    if best["lost"] < last["lost"]:
+    if round(best["lost"], 2) < round(last["lost"], 2):  # as it is printed
         text += f", least after {best['steps']:,}, {best['lost']:.2f} dB"
     return text
 

@@ -77,6 +77,8 @@ def _log_kept(steps: np.ndarray, log_scale: float, power: float) -> np.ndarray:
 def ladder(rows: pd.DataFrame, runs: pd.DataFrame, transfer_steps: int) -> pd.DataFrame:
     """The rungs that have been measured, in their order: means over each set, and the loss to the original.
 
+    A set on which the original has not been measured is left out.
+
     Args:
         rows: one an image: run, set, image, psnr_y, ssim_y.
         runs: one a run: run, temperature, steps, cpu_seconds.
@@ -93,6 +95,7 @@ def ladder(rows: pd.DataFrame, runs: pd.DataFrame, transfer_steps: int) -> pd.Da
     found = means.reset_index().merge(runs[["run", "temperature", "steps", "cpu_seconds"]], "left", on="run")
     original = found[found["run"] == ORIGINAL].set_index("set")["psnr_y"]
     found = found.fillna({"steps": 0, "cpu_seconds": 0.0}).astype({"steps": int})
+    found = found[found["set"].isin(original.index)]
     found["lost"] = found["set"].map(original) - found["psnr_y"]
     found["kind"] = found["run"].map(_kind)
     names = zip(found["run"], found["steps"], strict=True)

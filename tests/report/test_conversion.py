@@ -71,6 +71,11 @@ def marks(losses: dict[int, float], beginning: float = 0.8) -> pd.DataFrame:
     return ladder(pd.DataFrame(rows, columns=ROWS.columns), pd.DataFrame(runs, columns=RUNS.columns), 100)
 
 
+def test_a_set_that_the_original_was_not_measured_on_waits():
+    more = ROWS.iloc[[2]].assign(set="Urban100")
+    pd.testing.assert_frame_equal(ladder(pd.concat([ROWS, more]), RUNS, 10), ladder(ROWS, RUNS, 10))
+
+
 def test_a_law_that_holds_is_found_without_doubt():
     """0.8 dB (1 + n / 100)^-1 is 0.4 after 100 steps and 0.08 after 900."""
     found = law(marks({100: 0.4, 300: 0.2, 700: 0.1}), "Set5")

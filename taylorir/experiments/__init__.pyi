@@ -30,7 +30,7 @@ from .growing import (
     models_by_kind as models_by_kind,
     named_models as named_models,
 )
-from .ladder import LADDER_ROUNDS as LADDER_ROUNDS
+from .ladder import LADDER_ROUNDS as LADDER_ROUNDS, LADDER_STEPS as LADDER_STEPS
 from .photographs import agreement as agreement, compare_scores as compare_scores
 from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS

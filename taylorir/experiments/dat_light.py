@@ -68,14 +68,13 @@ def fused(network: nn.Module) -> nn.Module:
     """A copy that computes the same numbers up to rounding, sooner.
 
     Softmax over rectangles forms no scores, attention over channels takes its norms from one product, and
-    images stay [B, H, W, C], so that nothing is copied to turn them. Converted layers stay as they are within
-    their blocks.
+    images stay [B, H, W, C], so that nothing is copied to turn them. What an adapter computes stays as it is.
     """
     network = copy.deepcopy(network)
     for module in network.modules():
-        for kind in type(module).__mro__:
-            if kind.__name__ in _FORWARDS and (kind.__name__ != "Spatial_Attention" or kind is type(module)):
-                module.forward = functools.partial(_FORWARDS[kind.__name__], module)
+        owner, _, _ = type(module).forward.__qualname__.partition(".")
+        if owner in _FORWARDS:
+            module.forward = functools.partial(_FORWARDS[owner], module)
     return network
 
 
@@ -109,11 +108,7 @@ def _over_rectangles(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
         parts.append((y.roll((down, right), (1, 2)) if shifted else y)[:, :H, :W])
     attended = torch.cat(parts, dim=-1)
     image = _convolved(module.dwconv, qkv[..., -x.shape[-1] :])
-    attended, image = (
-        attended * torch.sigmoid(_convolved(module.channel_interaction, image)),
-        image * torch.sigmoid(_convolved(module.spatial_interaction, attended)),
-    )
-    return module.proj((attended + image).flatten(1, 2))
+    return _interact(module, attended, image, module.channel_interaction, module.spatial_interaction)
 
 
 def _over_channels(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
@@ -128,11 +123,15 @@ def _over_channels(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
     spread = torch.stack([torch.block_diag(*image) for image in weights])
     attended = (v @ spread.transpose(1, 2)).unflatten(1, (H, W))
     image = _convolved(module.dwconv, v.unflatten(1, (H, W)))
-    attended, image = (
-        attended * torch.sigmoid(_convolved(module.spatial_interaction, image)),
-        image * torch.sigmoid(_convolved(module.channel_interaction, attended)),
-    )
-    return module.proj((attended + image).flatten(1, 2))
+    return _interact(module, attended, image, module.spatial_interaction, module.channel_interaction)
+
+
+def _interact(
+    module: nn.Module, attended: Tensor, image: Tensor, of_image: nn.Module, of_attended: nn.Module
+) -> Tensor:
+    """Attention and convolution, [B, H, W, C] each, both weighed by a map of the other, to [B, H W, C]."""
+    maps = _convolved(of_image, image), _convolved(of_attended, attended)
+    return module.proj((attended * maps[0].sigmoid() + image * maps[1].sigmoid()).flatten(1, 2))
 
 
 def _gate(module: nn.Module, x: Tensor, H: int, W: int) -> Tensor:
@@ -152,7 +151,7 @@ _FORWARDS = {
     "Adaptive_Channel_Attention": _over_channels,
     "SpatialGate": _gate,
 }
-"""DAT's modules by their class -> what does the same for them."""
+"""DAT's class that has a forward -> what does the same."""
 
 
 def measured_sets(run: str, places: Places) -> set[str]:

@@ -44,16 +44,15 @@ CALIBRATION = Calibration(
 """Attention transfer, distillation, and the true picture at last, which takes the network away again from
 what it had learnt; so there is a second round."""
 AGAIN = dataclasses.replace(CALIBRATION, steps=(0, 7000, 0), eval_every=500, seed=1)
-"""Of distillation alone, from the averaged weights of the first, on other crops. Together about three hours
-of one CPU core."""
+"""Of distillation alone, from the averaged weights of the first, on other crops."""
 LADDER_ROUNDS = {
     "calibrated": (CALIBRATION, AGAIN),
     "control": tuple(dataclasses.replace(r, steps=(0, 0, r.num_steps)) for r in (CALIBRATION, AGAIN)),
 }
 """Kind of training -> its rounds. The control is the released network simply trained on: the same crops,
 rates and steps."""
-NUM_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"])
-MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, NUM_STEPS)
+LADDER_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"])
+MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, LADDER_STEPS)
 """Steps, of both rounds together, at which both networks are measured."""
 
 
@@ -215,7 +214,7 @@ def choices(ladder: Ladder) -> Iterator[Conversion]:
 
 
 def sets_at(mark: int) -> tuple[str, ...]:
-    """Where the networks of a mark are measured: the larger sets cost as much as thousands of steps."""
+    """Where the networks of a mark are measured: the larger sets at the end alone."""
     return ALL_SETS if mark == MARKS[-1] else ALL_SETS[: 1 + (mark >= 800) + (mark >= 6400)]
 
 

@@ -88,14 +88,14 @@ def ladder(rows: pd.DataFrame, runs: pd.DataFrame, transfer_steps: int) -> pd.Da
         Columns run, label, kind (a key of the colours: softmax, converted, calibrated, control), set, images,
         psnr_y, ssim_y, lost (dB below the original on the same set), temperature, steps, cpu_seconds.
     """
-    rows = rows[rows["run"].isin([ORIGINAL, *runs["run"]])]
+    compared = rows["set"].isin(rows[rows["run"] == ORIGINAL]["set"])
+    rows = rows[compared & rows["run"].isin([ORIGINAL, *runs["run"]])]
     means = rows.groupby(["run", "set"], sort=False).agg(
         images=("psnr_y", "size"), psnr_y=("psnr_y", "mean"), ssim_y=("ssim_y", "mean")
     )
     found = means.reset_index().merge(runs[["run", "temperature", "steps", "cpu_seconds"]], "left", on="run")
     original = found[found["run"] == ORIGINAL].set_index("set")["psnr_y"]
     found = found.fillna({"steps": 0, "cpu_seconds": 0.0}).astype({"steps": int})
-    found = found[found["set"].isin(original.index)]
     found["lost"] = found["set"].map(original) - found["psnr_y"]
     found["kind"] = found["run"].map(_kind)
     names = zip(found["run"], found["steps"], strict=True)

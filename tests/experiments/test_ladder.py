@@ -14,8 +14,8 @@ from taylorir.experiments import ladder as module
 from taylorir.experiments.conversion_picture import networks, panels
 from taylorir.experiments.ladder import (
     LADDER_ROUNDS,
+    LADDER_STEPS,
     MARKS,
-    NUM_STEPS,
     Conversion,
     Ladder,
     climb,
@@ -159,8 +159,8 @@ def test_converted_network_and_control_differ_in_what_they_learn_from_alone():
     for ours, control in zip(LADDER_ROUNDS["calibrated"], LADDER_ROUNDS["control"], strict=True):
         assert control == dataclasses.replace(ours, steps=(0, 0, ours.num_steps))
     first, second = LADDER_ROUNDS["calibrated"]
-    assert (MARKS[0], MARKS[-1]) == (first.steps[0], NUM_STEPS)
-    assert first.num_steps in MARKS and NUM_STEPS == first.num_steps + second.num_steps
+    assert (MARKS[0], MARKS[-1]) == (first.steps[0], LADDER_STEPS)
+    assert first.num_steps in MARKS and LADDER_STEPS == first.num_steps + second.num_steps
     assert sorted(MARKS) == list(MARKS)
     assert sets_at(MARKS[0]) == ("Set5",) and sets_at(6400) == ("Set5", "Set14", "BSD100")
     assert sets_at(MARKS[-1]) == ("Set5", "Set14", "BSD100", "Urban100", "Manga109")

@@ -19,7 +19,7 @@ def pages():
         kept = [torch.ones(1 << 20) for _ in range(4)]
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20
 pages()
-print(pages())
+print(pages(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
@@ -34,20 +34,21 @@ def run(monkeypatch, **environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
-    told, pages = done.stdout.split()
-    return told == "True", float(pages)
+    told, pages, peak = done.stdout.split()
+    return told == "True", float(pages), int(peak)
 
 
 @needs_glibc
-def test_the_next_tensors_take_no_page_from_the_system(monkeypatch):
-    told, pages = run(monkeypatch)
+def test_the_next_tensors_take_no_page_from_the_system_and_the_peak_does_not_grow(monkeypatch):
+    told, pages, peak = run(monkeypatch)
     assert told and pages < 100  # of 4096 that the four tensors have
+    assert peak < 1.05 * run(monkeypatch, MALLOC_TOP_PAD_="0")[2]
 
 
 @needs_glibc
 @pytest.mark.parametrize("name", ["MALLOC_TOP_PAD_", "GLIBC_TUNABLES"])
 def test_what_the_environment_says_stays(name, monkeypatch):
-    told, pages = run(monkeypatch, **{name: "0" if name.startswith("M") else "glibc.malloc.top_pad=0"})
+    told, pages, _ = run(monkeypatch, **{name: "0" if name.startswith("M") else "glibc.malloc.top_pad=0"})
     assert not told and pages > 1000
 
 

@@ -52,6 +52,7 @@ LADDER_ROUNDS = {
 """Kind of training -> its rounds. The control is the released network simply trained on: the same crops,
 rates and steps."""
 LADDER_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"])
+"""Of both rounds together."""
 MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, LADDER_STEPS)
 """Steps, of both rounds together, at which both networks are measured."""
 

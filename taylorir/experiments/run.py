@@ -81,7 +81,8 @@ def run_tier(
         tier: a name of ``protocol.TIERS``.
         places: where things lie.
         only: names of runs; empty means all.
-        sets: benchmark sets, of which a run is measured on those that it lacks; None means its own.
+        sets: benchmark sets, of which a run is measured on those that it lacks; None means its own. Where sets
+            are given and the training is not here but its weights are kept, those are measured.
         progress: show bars.
         processes: those of torchrun, which then work together; None is this one alone, beside others perhaps.
 
@@ -99,14 +100,17 @@ def run_tier(
     pending = []
     for run in chosen:
         folder = places.runs / tier / run.name
-        beginning = run.upcycled_from or run.branched_from
-        source = places.runs / tier / beginning
+        source = _source(run, tier, places)
         lock = places.runs / tier / f"{run.name}.lock"
         with contextlib.nullcontext(True) if together else _only_here(lock) as mine:
-            if not mine or (beginning and not _is_finished(source)):
+            if mine and sets is not None and not folder.exists() and _is_complete(places.weights / run.name):
+                if first:
+                    _measure(run, tier, places.weights / run.name, places, sets)
+                continue
+            if not mine or (source is not None and not _is_complete(source)):
                 pending.append(run.name)
                 continue
-            if not _is_finished(folder):
+            if not _is_complete(folder / "weights"):
                 names = run.config.datasets
                 if names not in images:
                     images[names] = load_training_images(names, places.data_root)
@@ -118,16 +122,27 @@ def run_tier(
             if first:
                 _keep(run, tier, folder, places)
                 if run.measured:
-                    _measure(run, tier, folder, places, run.sets if sets is None else sets)
+                    _measure(run, tier, folder / "weights", places, run.sets if sets is None else sets)
     return pending
 
 
+def _source(run: Run, tier: str, places: Places) -> Path | None:
+    """What a run begins with, but for the suffix: of a training, or weights that are kept of it."""
+    name = run.upcycled_from or run.branched_from
+    if not name:
+        return None
+    source = places.runs / tier / name / "weights"
+    if run.upcycled_from and not source.parent.exists():
+        return places.weights / name
+    return source
+
+
 def _train(
-    run: Run, folder: Path, source: Path, images: list[NamedImage], places: Places, progress: bool
+    run: Run, folder: Path, source: Path | None, images: list[NamedImage], places: Places, progress: bool
 ) -> TrainResult:
     init = None
     if run.upcycled_from:
-        init = begun_with(load_checkpoint(source / "weights.safetensors"), run.config)
+        init = begun_with(load_checkpoint(_weights_file(source)), run.config)
     return train(
         run.config,
         images=images,
@@ -136,7 +151,7 @@ def _train(
         resume=True,
         max_minutes=run.max_minutes,
         init=init,
-        branch_from=source if run.branched_from else None,
+        branch_from=source.parent if run.branched_from else None,
         progress=progress,
     )
 
@@ -164,9 +179,13 @@ def begun_with(parent: SwinIR, config: TrainConfig) -> SwinIR:
     return model
 
 
-def _is_finished(folder: Path) -> bool:
-    """Whether a training has written all that it ends with."""
-    return all((folder / f"weights{suffix}").exists() for suffix in SUFFIXES)
+def _weights_file(stem: Path) -> Path:
+    return stem.with_name(stem.name + SUFFIXES[0])
+
+
+def _is_complete(stem: Path) -> bool:
+    """Whether weights are there with all that a training ends with."""
+    return all(stem.with_name(stem.name + suffix).exists() for suffix in SUFFIXES)
 
 
 def _keep(run: Run, tier: str, folder: Path, places: Places) -> None:
@@ -232,8 +251,8 @@ def _is_of_training(path: Path, row: dict) -> bool:
     return bool((rows == pd.Series({column: str(row[column]) for column in identity})).all(axis=1).any())
 
 
-def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[str]) -> None:
-    """Evaluate on the sets that have no rows yet."""
+def _measure(run: Run, tier: str, weights: Path, places: Places, sets: Sequence[str]) -> None:
+    """Evaluate weights, given without their suffix, on the sets that have no rows yet."""
     path = places.results / f"quality_{tier}.csv"
     done: set[str] = set()
     if path.exists():
@@ -242,7 +261,7 @@ def _measure(run: Run, tier: str, folder: Path, places: Places, sets: Sequence[s
     for name in sets:
         if name in done:
             continue
-        model = load_checkpoint(folder / "weights.safetensors")
+        model = load_checkpoint(_weights_file(weights))
         rows = evaluate(
             model,
             name,

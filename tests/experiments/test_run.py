@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,18 @@ def test_rows_of_another_training_make_way(places):
     run_tier("mini", places, **options)
     for name, table in tables.items():
         assert pd.read_csv(places.results / name).equals(table), name
+
+
+def test_weights_that_are_kept_need_no_training(places):
+    """To be measured on a set, or to begin another run with."""
+    run_tier("mini", places, only=["parent"], sets=[], progress=False)
+    shutil.rmtree(places.runs)
+    expected = evaluate(
+        load_checkpoint(places.weights / "parent.safetensors"), "Set5", 2, data_root=places.data_root
+    )
+    assert run_tier("mini", places, only=["parent"], sets=["Set5"], progress=False) == []
+    rows = pd.read_csv(places.results / "quality_mini.csv")
+    assert np.allclose(rows.psnr_y, expected.psnr_y, atol=1e-3) and len(rows) == 2
+    assert not (places.runs / "mini" / "parent").exists()
+    assert run_tier("mini", places, only=["child"], sets=[], progress=False) == []
+    assert not (places.runs / "mini" / "parent").exists()

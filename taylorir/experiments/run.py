@@ -81,8 +81,8 @@ def run_tier(
         tier: a name of ``protocol.TIERS``.
         places: where things lie.
         only: names of runs; empty means all.
-        sets: benchmark sets, of which a run is measured on those that it lacks; None means its own. Where sets
-            are given and the training is not here but its weights are kept, those are measured.
+        sets: benchmark sets, of which a run is measured on those that it lacks; None means its own. Where
+            sets are given and the training is not here but its weights are kept, those are measured.
         progress: show bars.
         processes: those of torchrun, which then work together; None is this one alone, beside others perhaps.
 

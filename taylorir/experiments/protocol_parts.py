@@ -29,6 +29,7 @@ class Part:
         budgets: some of ``BUDGETS``, the smallest first.
         parent: the arm, at x2 and the smallest budget, whose weights of the same seed it begins with; "" for
             random ones.
+        kept: whether the weights of its first seed go to ``data/weights``.
     """
 
     arm: str
@@ -37,6 +38,7 @@ class Part:
     seeds: tuple[int, ...] = _TWO
     budgets: tuple[int, ...] = (_SHORT,)
     parent: str = ""
+    kept: bool = False
 
     def runs(self) -> tuple[Run, ...]:
         """Its trunks and decayed branches, a seed after the other."""
@@ -47,6 +49,7 @@ class Part:
             for run in trained(
                 self.arm, self.model, seed, budget, self.experiments,
                 upcycled_from=mid_run(self.parent, seed, _SHORT) if self.parent else "",
+                keep_weights=self.kept and seed == self.seeds[0],
             )
         )  # fmt: skip
 
@@ -82,7 +85,7 @@ PARTS: tuple[Part, ...] = (
     *(Part(f"swinir_p{side}", ("patches",), _patches(_SWINIR, side)) for side in (8, 4, 2)),
     *(Part(f"taylor_p{side}", ("patches",), _patches(_OURS, side)) for side in (8, 4, 2)),
     *(
-        Part(arm, ("scales",), replace(model, upscale=upscale), parent=arm)
+        Part(arm, ("scales",), replace(model, upscale=upscale), parent=arm, kept=True)
         for upscale in (3, 4)
         for arm, model in ARMS.items()
     ),

@@ -52,15 +52,17 @@ def test_what_was_spent_by_hand():
             ("swinir_mid_x2_8k_s0_trunk", 9, 8000, 1, 48, "swinir_mid_x2_3k_s0_trunk", 150.0),
             ("swinir_mid_x2_8k_s0", 9, 8800, 1, 96, "swinir_mid_x2_8k_s0_trunk", 240.0),
             ("taylorswinir_mid_x2_8k_s0", 7, 8800, 1, 96, np.nan, 120.0),
+            ("swinir_mid_x2_8k_s1", 9, 8800, 1, 96, "swinir_mid_x2_8k_s1_trunk", 180.0),
+            ("taylorswinir_mid_x2_8k_s1", 7, 8800, 1, 96, np.nan, 126.0),
         ],
         columns=columns,
     )
-    rows = rows_of(*MIDDLE)
+    rows = rows_of(*MIDDLE, *(f"{arm}_mid_x2_8k_s1" for arm in ("swinir", "taylorswinir")))
     found = spent(rows, runs, stages_with_rows(rows)).iloc[0].to_dict()
     pixels = 8000 * 48**2 + 800 * 96**2
     assert found == {
-        "size": "mid", "steps": 8000, "seeds": 1, "planned": 6, "pixels": pixels, "parameters_swinir": 9,
-        "parameters_taylorswinir": 7, "minutes_swinir": 4.0, "minutes_taylorswinir": 2.0,
+        "size": "mid", "steps": 8000, "seeds": 2, "planned": 6, "pixels": pixels, "parameters_swinir": 9,
+        "parameters_taylorswinir": 7, "minutes_swinir": 3.0, "minutes_taylorswinir": 2.0,
     }  # fmt: skip
 
 

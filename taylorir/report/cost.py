@@ -300,3 +300,28 @@ def measured_crossover(
         return float(num_tokens[0])
     i = behind[-1]
     return float(np.exp(log_n[i] - gain[i] * (log_n[i + 1] - log_n[i]) / (gain[i + 1] - gain[i])))
+
+
+def over_swinir(networks: pd.DataFrame, window: int = 48) -> pd.DataFrame:
+    """Time of TaylorSwinIR-S over that of SwinIR-S in windows of 8, as both were timed in turn.
+
+    Args:
+        networks: rows of :mod:`taylorir.cost.network_runtime`.
+        window: side of TaylorSwinIR's windows.
+
+    Returns:
+        One row a mode, size and border: mode, lr_size, border, then over SwinIR with softmax in our kernels
+        (own) and with PyTorch's (pytorch), and the least that any attention could have: TaylorSwinIR with its
+        attention left out, over SwinIR with PyTorch's (bound; NaN where that was not timed).
+    """
+    table = []
+    for (mode, size), some in networks.groupby(["mode", "lr_size"], sort=False):
+        time = some.set_index("network")["latency_ms"]
+        pytorch = time["SwinIR-S, window 8, PyTorch's attention"]
+        for border, ending in (("reflect", ""), ("ragged", ", ragged")):
+            name = f"TaylorSwinIR-S, window {window}{ending}"
+            if name in time:
+                own, bound = time[name] / time["SwinIR-S, window 8"], time.get(f"{name}, attention left out")
+                row = {"mode": mode, "lr_size": size, "border": border, "own": own}
+                table.append(row | {"pytorch": time[name] / pytorch, "bound": (bound or np.nan) / pytorch})
+    return pd.DataFrame(table)

@@ -37,3 +37,23 @@ def test_the_share_near_a_target():
     savings = pd.Series([0.585, 0.615, 0.63, -1.0])
     assert cost.share_near(savings, 0.6) == 0.5
     assert cost.share_near(savings, 0.6, tolerance=0.04) == 0.75
+
+
+def test_times_over_swinir_by_hand():
+    ours, pytorch = "TaylorSwinIR-S, window 48", "SwinIR-S, window 8, PyTorch's attention"
+    timed = {
+        ("forward", 192): {
+            "SwinIR-S, window 8": 4.0,
+            pytorch: 5.0,
+            ours: 3.0,
+            f"{ours}, attention left out": 2.0,
+        },
+        ("train", 96): {"SwinIR-S, window 8": 4.0, pytorch: 8.0, ours: 6.0, f"{ours}, ragged": 2.0},
+    }
+    rows = [(*case, name, ms) for case, times in timed.items() for name, ms in times.items()]
+    table = cost.over_swinir(pd.DataFrame(rows, columns=["mode", "lr_size", "network", "latency_ms"]))
+    assert table.fillna(-1.0).to_numpy().tolist() == [
+        ["forward", 192, "reflect", 0.75, 0.6, 0.4],
+        ["train", 96, "reflect", 1.5, 0.75, -1.0],
+        ["train", 96, "ragged", 0.5, 0.25, -1.0],
+    ]

@@ -3,6 +3,7 @@ from .kernels.cpp_operator import tile_unit as tile_unit, uses_tiles as uses_til
 from .kernels.forms import CROSSOVERS as CROSSOVERS, measured_crossover as measured_crossover
 from .kernels.placement import as_on_gpu as as_on_gpu, on_cpu as on_cpu
 from .kernels.torch_operator import is_transformed as is_transformed
+from .layers import token_layers as token_layers
 from .operator import (
     crossover_flops as crossover_flops,
     crossover_memory as crossover_memory,

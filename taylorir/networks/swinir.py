@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from taylorir.attention import token_layers
 from taylorir.networks.config import ModelConfig
 from taylorir.networks.placement import PART_TOKENS, may_go_in_parts
 from taylorir.networks.window_attention import OFFICIAL_BUFFER_TOKENS, WindowAttention
@@ -48,6 +49,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(functional.gelu(self.fc1(x)))
+
+    def after(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        """x + mlp(norm(x)), in one pass."""
+        return token_layers(x, self.fc1, self.fc2, norm=norm, residual=x)
 
 
 class SwinTransformerBlock(nn.Module):
@@ -76,7 +81,7 @@ class SwinTransformerBlock(nn.Module):
             return x + self._drop(self.mlp(self.norm2(x)))
         x = x.contiguous()
         for tokens in x.flatten(0, 2).split(PART_TOKENS):
-            tokens += self.mlp(self.norm2(tokens))
+            tokens.copy_(self.mlp.after(self.norm2, tokens))
         return x
 
     def _in_parts(self, x: Tensor) -> Tensor:
@@ -84,9 +89,8 @@ class SwinTransformerBlock(nn.Module):
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         for attend, (given, wanted) in self.attn.parts(x, y):
             tokens = given.reshape(len(x), -1, x.shape[-1])
-            tokens = tokens + attend(self.norm1(tokens)).view(tokens.shape)
-            tokens += self.mlp(self.norm2(tokens))
-            wanted.copy_(tokens.view(wanted.shape))
+            tokens = attend(tokens, norm=self.norm1, residual=tokens)
+            wanted.copy_(self.mlp.after(self.norm2, tokens).view(wanted.shape))
         return y
 
     def _is_watched(self) -> bool:

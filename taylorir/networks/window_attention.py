@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from taylorir.attention import softmax_fused, softmax_has_kernels
+from taylorir.attention import softmax_fused, softmax_has_kernels, token_layers
 from taylorir.networks.config import ModelConfig
 from taylorir.networks.placement import PART_TOKENS, may_go_in_parts
 from taylorir.networks.position import RIB, LePE, rope_2d
@@ -136,13 +136,28 @@ class WindowAttention(nn.Module):
                 for part in _parts(*grids[0].shape[1:3], most):
                     yield attend, [grid[part] for grid in grids]
 
-    def _in_some(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
+    def _in_some(
+        self,
+        tokens: Tensor,
+        tall: int,
+        wide: int,
+        bias: Tensor | None,
+        norm: nn.LayerNorm | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
         windows = tokens.reshape(len(tokens), -1, tall * wide, tokens.shape[-1])
-        return self.proj(self._in_rectangles(windows, tall, wide, bias))
+        y = self._in_rectangles(windows, tall, wide, bias, norm).reshape(tokens.shape)
+        return token_layers(y, self.proj, residual=residual)
 
-    def _in_rectangles(self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None) -> Tensor:
-        """Attention of rectangles [B, n, N, C], N = tall wide, to the same, or [B, n, N, 2 C] with "lepe"."""
-        q, k, v = self._heads(tokens, tall, wide)
+    def _in_rectangles(
+        self, tokens: Tensor, tall: int, wide: int, bias: Tensor | None, norm: nn.LayerNorm | None = None
+    ) -> Tensor:
+        """Attention of rectangles [B, n, N, C], N = tall wide, to the same, or [B, n, N, 2 C] with "lepe".
+
+        Args:
+            norm: of the tokens before all else; None: they have had it.
+        """
+        q, k, v = self._heads(tokens, tall, wide, norm=norm)
         return self._joined(self.of_rectangles(q, k, v, bias), v)
 
     def _joined(self, y: Tensor, v: Tensor) -> Tensor:
@@ -152,13 +167,18 @@ class WindowAttention(nn.Module):
         return y.transpose(-2, -3).flatten(-2)
 
     def _heads(
-        self, tokens: Tensor, height: int, width: int, rolled: tuple[int, int] | None = None
+        self,
+        tokens: Tensor,
+        height: int,
+        width: int,
+        rolled: tuple[int, int] | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v [B, n, heads, N, d] of the tokens [B, n, N, C] of rectangles; q, k wider under "rib".
 
         Where these are the windows of a rolled image, ``rolled`` is its (H, W).
         """
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.num_heads, self.head_dim))
+        qkv = token_layers(tokens, self.qkv, norm=norm).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         if self.position == "rope":
             q, k = rope_2d(q, height, width), rope_2d(k, height, width)

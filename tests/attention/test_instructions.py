@@ -19,7 +19,7 @@ cpp_operator.OPTIONS = tuple(sys.argv[1] if x.startswith("-march") else x for x 
 cpp_operator.build()
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not build and not crossover", *sys.argv[2:]]))
 """
-FILES = ("tests/attention/test_cpp.py", "tests/attention/test_softmax.py")
+FILES = tuple(f"tests/attention/test_{name}.py" for name in ("cpp", "layers", "softmax"))
 
 
 @pytest.mark.skipif(not cpp_operator.load(), reason="no C++ compiler")

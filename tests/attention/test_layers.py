@@ -91,7 +91,7 @@ def test_what_is_not_finite_stays_in_its_token():
 
 @needs_kernel
 @pytest.mark.parametrize(
-    "why", ["gradients", "float64", "bfloat16", "autocast", "no bias", "backend", "a layer of others"]
+    "why", ["gradients", "float64", "bfloat16", "autocast", "no bias", "backend", "another class"]
 )
 def test_what_the_kernel_does_not_take_the_layers_do(why, monkeypatch):
     layers, norm = make(12, 24, (True, True, True))

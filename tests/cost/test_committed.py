@@ -20,7 +20,7 @@ def test_a_sample_of_the_rows_is_counted_anew(file):
     assert [account(point).total for point in points] == sample["peak_bytes"].tolist()
 
 
-@pytest.mark.parametrize("file", ["model_speed.csv", "model_speed_amd.csv", "runtime_attention.csv"])
+@pytest.mark.parametrize("file", ["model_speed.csv", "model_speed_intel.csv", "runtime_attention.csv"])
 def test_each_time_is_of_several_repeats_and_all_of_one_day(file):
     rows = read_rows(file)
     assert rows.dropna(subset="latency_ms")["repeats"].min() >= 3

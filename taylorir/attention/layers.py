@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from taylorir.attention.softmax import softmax_has_kernels
 
@@ -59,9 +60,17 @@ def _has_kernel(x: Tensor, layers: list[nn.Module], residual: Tensor | None) -> 
     """Whether the kernel takes these layers on this input: plain ones in float32, no gradient asked for."""
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or x.ndim < 2:
         return False
-    if any(type(layer) not in (nn.Linear, nn.LayerNorm) or layer.bias is None for layer in layers):
+    if not all(map(_is_plain, layers)):
         return False
     given = [x] if residual is None else [x, residual]
     tensors = [*given, *(parameter for layer in layers for parameter in layer.parameters())]
     plain = all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors)
     return plain and softmax_has_kernels(x)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer does what its class says and no more: no hook waits for what goes in or comes out."""
+    hooks = (
+        layer._forward_hooks or layer._forward_pre_hooks or _global_forward_hooks or _global_forward_pre_hooks
+    )
+    return type(layer) in (nn.Linear, nn.LayerNorm) and layer.bias is not None and not hooks

@@ -91,7 +91,7 @@ def test_what_is_not_finite_stays_in_its_token():
 
 @needs_kernel
 @pytest.mark.parametrize(
-    "why", ["gradients", "float64", "bfloat16", "autocast", "no bias", "backend", "another class"]
+    "why", ["gradients", "float64", "bfloat16", "autocast", "no bias", "backend", "another class", "a hook"]
 )
 def test_what_the_kernel_does_not_take_the_layers_do(why, monkeypatch):
     layers, norm = make(12, 24, (True, True, True))
@@ -105,11 +105,15 @@ def test_what_the_kernel_does_not_take_the_layers_do(why, monkeypatch):
         monkeypatch.setenv("TAYLORIR_BACKEND", "torch")
     elif why == "another class":
         layers[0] = type("Adapted", (nn.Linear,), {})(12, 24)
+    seen = []
+    if why == "a hook":
+        layers[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].shape))
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast")
     with torch.set_grad_enabled(why == "gradients"), autocast:
         assert not module._has_kernel(x, [*layers, *norm.values()], x)
         y = token_layers(x, *layers, **norm, residual=x)
         assert torch.equal(y, x + layers[1](functional.gelu(layers[0](norm["norm"](x)))))
+    assert len(seen) == 2 * (why == "a hook")
     if why == "gradients":
         y.sum().backward()
         assert all(parameter.grad is not None for parameter in layers[0].parameters())

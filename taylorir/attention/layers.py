@@ -64,8 +64,19 @@ def _has_kernel(x: Tensor, layers: list[nn.Module], residual: Tensor | None) -> 
         return False
     given = [x] if residual is None else [x, residual]
     tensors = [*given, *(parameter for layer in layers for parameter in layer.parameters())]
-    plain = all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors)
-    return plain and softmax_has_kernels(x)
+    if not all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors):
+        return False
+    return _fit(x, layers, residual) and softmax_has_kernels(x)
+
+
+def _fit(x: Tensor, layers: list[nn.Module], residual: Tensor | None) -> bool:
+    """Whether all widths agree; where they do not, the layers say what is wrong, or spread the residual."""
+    width = x.shape[-1]
+    for layer in layers:
+        if layer.weight.shape[-1] != width or layer.weight.ndim != 1 + isinstance(layer, nn.Linear):
+            return False
+        width = width if isinstance(layer, nn.LayerNorm) else layer.weight.shape[0]
+    return residual is None or residual.shape == (*x.shape[:-1], width)
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -117,3 +117,21 @@ def test_what_the_kernel_does_not_take_the_layers_do(why, monkeypatch):
     if why == "gradients":
         y.sum().backward()
         assert all(parameter.grad is not None for parameter in layers[0].parameters())
+
+
+def test_widths_that_do_not_fit_are_refused_as_ever():
+    layers, norm = make(12, 24, (True, True, True))
+    x = torch.randn(2, 3, 12)
+    with torch.no_grad():
+        for width in (11, 13):
+            with pytest.raises(RuntimeError, match="shape"):
+                token_layers(torch.randn(5, width), *layers)
+            with pytest.raises(RuntimeError, match="normalized_shape"):
+                token_layers(torch.randn(5, width), *layers, **norm)
+        with pytest.raises(RuntimeError, match="shape"):
+            token_layers(x, layers[0], nn.Linear(23, 12))
+        wide = nn.LayerNorm((3, 12))
+        nn.init.normal_(wide.weight)
+        assert torch.equal(token_layers(x, layers[0], norm=wide), layers[0](wide(x)))
+        one = torch.randn(12)
+        torch.testing.assert_close(token_layers(x, *layers, residual=one), one + token_layers(x, *layers))

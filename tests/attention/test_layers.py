@@ -49,7 +49,7 @@ def test_the_kernel_has_the_numbers_of_the_layers(size, parts):
         if residual is not None:
             expected = expected + residual
         with torch.no_grad():
-            assert module._has_kernel(x, [*layers, *norm.values()], residual)
+            assert module._has_kernel(x, [*norm.values(), *layers], residual)
             y = token_layers(x, *layers, **norm, residual=residual)
         assert y.dtype == torch.float32
         torch.testing.assert_close(y.double(), expected, rtol=2e-6, atol=4e-6)
@@ -110,7 +110,7 @@ def test_what_the_kernel_does_not_take_the_layers_do(why, monkeypatch):
         layers[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].shape))
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast")
     with torch.set_grad_enabled(why == "gradients"), autocast:
-        assert not module._has_kernel(x, [*layers, *norm.values()], x)
+        assert not module._has_kernel(x, [*norm.values(), *layers], x)
         y = token_layers(x, *layers, **norm, residual=x)
         assert torch.equal(y, x + layers[1](functional.gelu(layers[0](norm["norm"](x)))))
     assert len(seen) == 2 * (why == "a hook")

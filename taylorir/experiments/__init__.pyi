@@ -31,6 +31,7 @@ from .growing import (
     named_models as named_models,
 )
 from .ladder import LADDER_ROUNDS as LADDER_ROUNDS, LADDER_STEPS as LADDER_STEPS
+from .patches import patch_table as patch_table
 from .photographs import agreement as agreement, compare_scores as compare_scores
 from .plan import Comparison as Comparison
 from .protocol import COMPARISONS as COMPARISONS, EXPERIMENTS as EXPERIMENTS

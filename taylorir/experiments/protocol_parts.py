@@ -14,7 +14,8 @@ from taylorir.networks import ModelConfig
 
 _SWINIR, _OURS = ARMS["swinir"], ARMS["taylorswinir"]
 _SHORT, _MIDDLE = BUDGETS[:2]
-_FOUR, _TWO = (0, 1, 2, 3), (0, 1)
+_FOUR, TWO_SEEDS = (0, 1, 2, 3), (0, 1)
+PATCH_SIDES = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Part:
     arm: str
     experiments: tuple[str, ...]
     model: ModelConfig
-    seeds: tuple[int, ...] = _TWO
+    seeds: tuple[int, ...] = TWO_SEEDS
     budgets: tuple[int, ...] = (_SHORT,)
     parent: str = ""
     kept: bool = False
@@ -82,8 +83,8 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("taylor_centred", ("positions",), replace(_OURS, centre_keys=True)),
     Part("softmax_w48_rib", ("positions",), _softmax(48, "rib")),
-    *(Part(f"swinir_p{side}", ("patches",), _patches(_SWINIR, side)) for side in (8, 4, 2)),
-    *(Part(f"taylor_p{side}", ("patches",), _patches(_OURS, side)) for side in (8, 4, 2)),
+    *(Part(f"swinir_p{side}", ("patches",), _patches(_SWINIR, side)) for side in reversed(PATCH_SIDES)),
+    *(Part(f"taylor_p{side}", ("patches",), _patches(_OURS, side)) for side in reversed(PATCH_SIDES)),
     *(
         Part(arm, ("scales",), replace(model, upscale=upscale), parent=arm, kept=True)
         for upscale in (3, 4)

@@ -53,7 +53,7 @@ SHOWN: Stage = next(stage for stage in STAGES if (stage.size, stage.steps) == ("
 def shown_pair(upscale: int = 2) -> Comparison:
     """SwinIR and TaylorSwinIR, a run a seed, that chapters show at a factor.
 
-    At x2 those of ``SHOWN``. At x3 and x4 the mini ones: no larger ones are trained.
+    At x2 those of ``SHOWN``. At x3 and x4 the mini ones: no pair of larger ones is trained.
 
     Raises:
         ValueError: none are trained for the factor.

@@ -44,4 +44,4 @@ def patch_table(rows: pd.DataFrame, *, lr_size: int = 48) -> pd.DataFrame:
         row |= {"images": len(some[["set", "image"]].drop_duplicates())} | means.to_dict()
         table.append(row | {"memory": memory_of(model, lr_size).total / 2**20})
     table = pd.DataFrame(table)
-    return table.assign(over=table["psnr_y"] - table["psnr_y"].iloc[0])
+    return table.assign(over=table["psnr_y"] - table.set_index("network").loc["no transformer", "psnr_y"])

@@ -321,7 +321,7 @@ def over_swinir(networks: pd.DataFrame, window: int = 48) -> pd.DataFrame:
         for border, ending in (("reflect", ""), ("ragged", ", ragged")):
             name = f"TaylorSwinIR-S, window {window}{ending}"
             if name in time:
-                own, bound = time[name] / time["SwinIR-S, window 8"], time.get(f"{name}, attention left out")
-                row = {"mode": mode, "lr_size": size, "border": border, "own": own}
-                table.append(row | {"pytorch": time[name] / pytorch, "bound": (bound or np.nan) / pytorch})
+                row = {"mode": mode, "lr_size": size, "border": border}
+                row |= {"own": time[name] / time["SwinIR-S, window 8"], "pytorch": time[name] / pytorch}
+                table.append(row | {"bound": time.get(f"{name}, attention left out", np.nan) / pytorch})
     return pd.DataFrame(table)

@@ -16,6 +16,18 @@ constexpr int64_t B = BLOCK<float>;  // tokens of a block
 
 constexpr int PANEL = std::min(MAX_ROWS, ACCUMULATORS / TOKEN_VECTORS);  // outputs that are summed up at once
 
+// x Phi(x), where Phi(-|x|) is by formula 7.1.26 of Abramowitz and Stegun, which is right to 7.5e-8.
+inline vec<float> gelu(vec<float> x) {
+  const vec<float> minus = x > 0.f ? -x : x;
+  const vec<float> t = 1.f / (1.f - minus * (0.3275911f * 0.70710678f));
+  vec<float> sum = t * 1.061405429f - 1.453152027f;
+  sum = sum * t + 1.421413741f;
+  sum = sum * t - 0.284496736f;
+  sum = (sum * t + 0.254829592f) * t;
+  const vec<float> below = 0.5f * sum * exponential<float>(minus * minus * -0.5f);
+  return x * (x > 0.f ? 1.f - below : below);
+}
+
 // A linear layer. Its weights lie in panels of a few outputs, [in, outputs], in the order in which they are read.
 struct Layer {
   int64_t in, out;
@@ -33,8 +45,8 @@ struct Layer {
     }
   }
 
-  // y = A x + b of tokens by row, or with ADD that more
-  template <bool ADD>
+  // y = A x + b of tokens by row, or with ADD that more, or gelu of it
+  template <bool ADD, bool GELU = false>
   void apply(const float* x, int64_t columns, float* y) const {
     const float* b = bias.data_ptr<float>();
     as_constant<TOKEN_VECTORS>(columns / W<float>, [&](auto V) {
@@ -42,18 +54,14 @@ struct Layer {
         as_constant<PANEL>(std::min<int64_t>(out - m, PANEL), [&](auto number) {
           product_tile<ADD, 1, V, number>(in, &panels[m * in], number, x, B, y + m * B, B);
           for (int i = 0; i < number; ++i)
-            for (int v = 0; v < V; ++v) at(y + (m + i) * B + v * W<float>) += b[m + i];
+            for (int v = 0; v < V; ++v) {
+              vec<float>& sum = at(y + (m + i) * B + v * W<float>);
+              sum = GELU ? gelu(sum + b[m + i]) : sum + b[m + i];
+            }
         });
     });
   }
 };
-
-// use(register) for each one of a block by row
-template <typename Use>
-inline void by_register(float* rows, int64_t number, int64_t columns, Use use) {
-  for (int64_t i = 0; i < number; ++i)
-    for (int64_t t = 0; t < columns; t += W<float>) use(at(rows + i * B + t));
-}
 
 // (x - mean) / deviation of each token, then weight and bias, by row and in place.
 void normalise_layer(float* rows, int64_t width, int64_t columns, float epsilon, const float* weight,
@@ -78,18 +86,6 @@ void normalise_layer(float* rows, int64_t width, int64_t columns, float epsilon,
     }
 }
 
-// x Phi(x), where Phi(-|x|) is by formula 7.1.26 of Abramowitz and Stegun, which is right to 7.5e-8.
-inline vec<float> gelu(vec<float> x) {
-  const vec<float> minus = x > 0.f ? -x : x;
-  const vec<float> t = 1.f / (1.f - minus * (0.3275911f * 0.70710678f));
-  vec<float> sum = t * 1.061405429f - 1.453152027f;
-  sum = sum * t + 1.421413741f;
-  sum = sum * t - 0.284496736f;
-  sum = (sum * t + 0.254829592f) * t;
-  const vec<float> below = 0.5f * sum * exponential<float>(minus * minus * -0.5f);
-  return x * (x > 0.f ? 1.f - below : below);
-}
-
 Tokens rows_of(const Tensor& x) {
   return {static_cast<char*>(x.data_ptr()), Kind::float32, x.size(1), x.size(1), x.size(0), nullptr};
 }
@@ -109,10 +105,7 @@ void layers(const Tensor& x, const std::optional<Tensor>& norm_weight, const std
       load_rows(from, start, count, rows.data(), B);
       if (norm_weight)
         normalise_layer(rows.data(), from.width, columns, epsilon, scale.data_ptr<float>(), shift.data_ptr<float>());
-      if (second) {
-        first.apply<false>(rows.data(), columns, hidden.data());
-        by_register(hidden.data(), first.out, columns, [](vec<float>& h) { h = gelu(h); });
-      }
+      if (second) first.apply<false, true>(rows.data(), columns, hidden.data());
       const float* x = second ? hidden.data() : rows.data();
       if (residual) {
         load_rows(more, start, count, out.data(), B);

@@ -55,6 +55,8 @@ LADDER_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"
 """Of both rounds together."""
 MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, LADDER_STEPS)
 """Steps, of both rounds together, at which both networks are measured."""
+ON_ALL_SETS = (3200, LADDER_STEPS)
+"""The marks at which they are measured on all sets, which takes longer than training from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,8 @@ def choices(ladder: Ladder) -> Iterator[Conversion]:
 
 
 def sets_at(mark: int) -> tuple[str, ...]:
-    """Where the networks of a mark are measured: the larger sets at the end alone."""
-    return ALL_SETS if mark == MARKS[-1] else ALL_SETS[: 1 + (mark >= 800) + (mark >= 6400)]
+    """Where the networks of a mark are measured: the larger sets at ``ON_ALL_SETS`` alone."""
+    return ALL_SETS if mark in ON_ALL_SETS else ALL_SETS[: 1 + (mark >= 800) + (mark >= 6400)]
 
 
 def folders(places: Places, kind: str) -> list[Path]:

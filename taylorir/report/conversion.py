@@ -242,21 +242,44 @@ def after_training(rungs: pd.DataFrame, set_name: str) -> str:
     return text
 
 
+def both_trained(rungs: pd.DataFrame) -> pd.DataFrame:
+    """Both networks trained on, at the mark at which most sets have both of them; of several the last.
+
+    Args:
+        rungs: as :func:`ladder` gives them.
+
+    Returns:
+        A line a set and, of several, one of their mean: columns steps, set, images, original, control,
+        calibrated (PSNR-Y in dB), difference (calibrated less control). No lines where no mark has both.
+    """
+    wide = rungs.pivot_table(index=["steps", "set"], columns="kind", values="psnr_y", sort=False)
+    wide = wide.reindex(columns=["control", "calibrated"]).dropna()
+    counts = wide.groupby("steps").size()
+    here = wide.loc[[counts[counts == counts.max()].index.max()]] if len(wide) else wide
+    original = rungs[rungs["run"] == ORIGINAL].set_index("set")
+    here = here.reset_index().sort_values("set", key=lambda names: names.map(list(original.index).index))
+    here["images"], here["original"] = (here["set"].map(original[name]) for name in ("images", "psnr_y"))
+    if len(here) > 1:
+        mean = {"steps": here["steps"].iloc[0], "set": "mean of sets", "images": here["images"].sum()}
+        mean |= here[["original", "control", "calibrated"]].mean().to_dict()
+        here = pd.concat([here, pd.DataFrame([mean])])
+    here["difference"] = here["calibrated"] - here["control"]
+    columns = ["steps", "set", "images", "original", "control", "calibrated", "difference"]
+    return here[columns].reset_index(drop=True)
+
+
 def against_control(rungs: pd.DataFrame, set_name: str) -> str:
-    """How the converted network stands to the released one, both trained on, at the last mark of both; and on
-    the mean of the sets, where both were measured on more than this one there."""
-    by_set = rungs.pivot_table(index=["set", "steps"], columns="kind", values="lost")
-    both = by_set.reindex(columns=["calibrated", "control"]).dropna()
-    if set_name not in both.index.get_level_values("set"):
+    """How the converted network stands to the released one, both trained on, where :func:`both_trained` has
+    them: on a set, and on the mean of the sets where there are more."""
+    both = both_trained(rungs)
+    if set_name not in list(both["set"]):
         return "no mark of both trainings has been measured yet"
-    steps = both.loc[set_name].index[-1]
-    there = both.xs(steps, level="steps")
-    below, released = there["calibrated"] - there["control"], there.loc[set_name, "control"]
-    said = f"{_apart(below[set_name])} the released one"
-    if len(there) > 1:
-        said += f" ({_apart(below.mean())} it on the mean of {len(there)} sets)"
-    itself = f"{'lost' if released > 0 else 'gained'} {abs(released):.2f} dB"
-    return f"after {steps:,} steps each, the converted network is {said}, which has {itself} itself"
+    here, last = both.set_index("set").loc[set_name], both.iloc[-1]
+    said, gained = f"{_apart(-here['difference'])} the released one", here["control"] - here["original"]
+    if len(both) > 1:
+        said += f" ({_apart(-last['difference'])} it on the mean of {len(both) - 1} sets)"
+    itself = f"{'lost' if gained < 0 else 'gained'} {abs(gained):.2f} dB"
+    return f"after {last['steps']:,} steps each, the converted network is {said}, which has {itself} itself"
 
 
 def _apart(below: float) -> str:

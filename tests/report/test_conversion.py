@@ -13,6 +13,7 @@ from taylorir.report.conversion import (
     LEAST_POINTS,
     after_training,
     against_control,
+    both_trained,
     by_window,
     forecast,
     ladder,
@@ -207,22 +208,41 @@ def test_what_training_brought_back_is_said_of_the_last_mark_or_not_at_all():
     )
 
 
-def test_the_two_trainings_are_compared_at_their_last_common_mark():
-    rungs = ladder(ROWS, RUNS, transfer_steps=10)
-    assert against_control(rungs, "Set5") == (
+def of_both(*marks: tuple[int, str, float, float]) -> pd.DataFrame:
+    """Rungs of two trainings: at some steps on a set, PSNR of the control and of the converted network."""
+    rows, runs = [ROWS[ROWS["run"] == "dat_light_x2"]], set()
+    for steps, name, *values in marks:
+        for kind, psnr_y in zip(("control", "calibrated"), values, strict=True):
+            runs.add((f"{kind}_{steps}", 0.0, steps, 1.0))
+            row = (f"{kind}_{steps}", name, "a", psnr_y, 0.9)
+            rows.append(pd.DataFrame([row], columns=ROWS.columns))
+    return ladder(pd.concat(rows), pd.DataFrame(sorted(runs), columns=RUNS.columns), transfer_steps=10)
+
+
+def test_the_two_trainings_are_compared_where_most_sets_have_both():
+    one = ladder(ROWS, RUNS, transfer_steps=10)
+    assert against_control(one, "Set5") == (
         "after 20 steps each, the converted network is 0.50 dB below the released one, which has "
         "gained 0.00 dB itself"
     )
-    turned = rungs.assign(lost=rungs["lost"].where(rungs["kind"] != "control", 0.75))
-    assert against_control(turned, "Set5").endswith(
-        "0.25 dB above the released one, which has lost 0.75 dB itself"
+    rungs = of_both((20, "Set14", 34.5, 33.5), (20, "Set5", 37.75, 38.0), (30, "Set5", 40.0, 39.0))
+    both = both_trained(rungs)
+    assert both.to_dict("list") == {
+        "steps": [20] * 3, "set": ["Set5", "Set14", "mean of sets"], "images": [2, 1, 3],
+        "original": [38.5, 34.0, 36.25], "control": [37.75, 34.5, 36.125], "calibrated": [38.0, 33.5, 35.75],
+        "difference": [0.25, -1.0, -0.375],
+    }  # fmt: skip
+    assert against_control(rungs, "Set5") == (
+        "after 20 steps each, the converted network is 0.25 dB above the released one (0.38 dB below it on "
+        "the mean of 2 sets), which has lost 0.75 dB itself"
     )
-    other = turned[turned["steps"] == 20].assign(set="Set14", lost=[0.5, 0.0])  # calibrated, control
-    assert against_control(pd.concat([turned, other]), "Set5").endswith(
-        "0.25 dB above the released one (0.12 dB below it on the mean of 2 sets), which has lost 0.75 dB "
-        "itself"
-    )
-    further = rungs[rungs["kind"] != "control"]
+    later = of_both((20, "Set5", 37.75, 38.0), (30, "Set5", 40.0, 39.0))
+    assert list(both_trained(later)["steps"]) == [30]
+
+
+def test_where_no_mark_has_both_trainings_nothing_is_said():
+    further = ladder(ROWS[ROWS["run"] != "control_20"], RUNS, transfer_steps=10)
+    assert both_trained(further).empty
     assert against_control(further, "Set5") == "no mark of both trainings has been measured yet"
 
 

@@ -56,7 +56,7 @@ LADDER_STEPS = sum(settings.num_steps for settings in LADDER_ROUNDS["calibrated"
 MARKS = (CALIBRATION.steps[0], 200, 300, 400, 600, 800, 1600, 3200, 6400, CALIBRATION.num_steps, LADDER_STEPS)
 """Steps, of both rounds together, at which both networks are measured."""
 ON_ALL_SETS = (3200, LADDER_STEPS)
-"""The marks at which they are measured on all sets, which takes longer than training from one to the next."""
+"""The marks at which they are measured on all sets, which takes longer than training to the first."""
 
 
 @dataclass(frozen=True)

@@ -252,13 +252,12 @@ def both_trained(rungs: pd.DataFrame) -> pd.DataFrame:
         A line a set and, of several, one of their mean: columns steps, set, images, original, control,
         calibrated (PSNR-Y in dB), difference (calibrated less control). No lines where no mark has both.
     """
-    wide = rungs.pivot_table(index=["steps", "set"], columns="kind", values="psnr_y", sort=False)
-    wide = wide.reindex(columns=["control", "calibrated"]).dropna()
-    counts = wide.groupby("steps").size()
-    here = wide.loc[[counts[counts == counts.max()].index.max()]] if len(wide) else wide
-    original = rungs[rungs["run"] == ORIGINAL].set_index("set")
-    here = here.reset_index().sort_values("set", key=lambda names: names.map(list(original.index).index))
-    here["images"], here["original"] = (here["set"].map(original[name]) for name in ("images", "psnr_y"))
+    wide = rungs.pivot_table(index=["steps", "set"], columns="kind", values="psnr_y")
+    wide = wide.reindex(columns=["control", "calibrated"]).dropna().reset_index()
+    counts = wide.groupby("steps")["set"].transform("size")
+    most = wide[counts == counts.max()]
+    original = rungs.loc[rungs["run"] == ORIGINAL, ["set", "images", "psnr_y"]]
+    here = original.rename(columns={"psnr_y": "original"}).merge(most[most["steps"] == most["steps"].max()])
     if len(here) > 1:
         mean = {"steps": here["steps"].iloc[0], "set": "mean of sets", "images": here["images"].sum()}
         mean |= here[["original", "control", "calibrated"]].mean().to_dict()
@@ -270,16 +269,19 @@ def both_trained(rungs: pd.DataFrame) -> pd.DataFrame:
 
 def against_control(rungs: pd.DataFrame, set_name: str) -> str:
     """How the converted network stands to the released one, both trained on, where :func:`both_trained` has
-    them: on a set, and on the mean of the sets where there are more."""
+    them: on a set, and where there are more, on their mean and on those that differ most."""
     both = both_trained(rungs)
     if set_name not in list(both["set"]):
         return "no mark of both trainings has been measured yet"
-    here, last = both.set_index("set").loc[set_name], both.iloc[-1]
+    here = both.set_index("set").loc[set_name]
     said, gained = f"{_apart(-here['difference'])} the released one", here["control"] - here["original"]
     if len(both) > 1:
-        said += f" ({_apart(-last['difference'])} it on the mean of {len(both) - 1} sets)"
+        sets, mean = both.iloc[:-1].sort_values("difference"), both["difference"].iloc[-1]
+        ends = (f"{_apart(-row.difference)} on {row.set}" for row in sets.iloc[[0, -1]].itertuples())
+        said += f" ({_apart(-mean)} it on the mean of {len(sets)} sets, from {' to '.join(ends)})"
     itself = f"{'lost' if gained < 0 else 'gained'} {abs(gained):.2f} dB"
-    return f"after {last['steps']:,} steps each, the converted network is {said}, which has {itself} itself"
+    steps = f"after {both['steps'].iloc[0]:,} steps each"
+    return f"{steps}, the converted network is {said}, which has {itself} itself"
 
 
 def _apart(below: float) -> str:
